@@ -1,0 +1,1 @@
+"""The command `cogvideox-server`. It starts the other packages as processes; nobody imports it."""

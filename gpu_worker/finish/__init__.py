@@ -1,0 +1,1 @@
+"""After the frames: interpolation, scaling, encoding, cover. Stages take and give iterators of frames."""

@@ -1,0 +1,1 @@
+"""The Zhipu (BigModel) dialect: its routes, fields, errors and words."""

@@ -1,0 +1,62 @@
+"""Fixtures that every room shares: a real Redis on a unix socket, emptied for each test."""
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from arq.connections import ArqRedis
+
+from video_jobs.queue import open_redis
+
+
+def redis_binary() -> str | None:
+    return shutil.which("redis-server") or shutil.which("valkey-server")
+
+
+@pytest.fixture(scope="session")
+def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One append-only Redis for the whole run; `appendfsync always`, as in production."""
+    binary = redis_binary()
+    if binary is None:
+        pytest.skip("redis-server or valkey-server is not installed")
+    folder = tmp_path_factory.mktemp("redis")
+    path = folder / "redis.sock"
+    args = [binary, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
+    args += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+    with (folder / "log").open("wb") as log, subprocess.Popen(args, stdout=log, stderr=log) as process:
+        _wait_for(path)
+        yield path
+        process.terminate()
+
+
+@pytest.fixture
+def redis_url(redis_socket: Path) -> str:
+    """The address of an empty Redis."""
+    with redis.Redis(unix_socket_path=str(redis_socket)) as client:
+        client.flushall()
+    return f"unix://{redis_socket}"
+
+
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[ArqRedis]:
+    client = await open_redis(redis_url)
+    yield client
+    await client.aclose()
+
+
+def _wait_for(path: Path) -> None:
+    for _ in range(200):
+        if path.exists():
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:
+                    probe.connect(str(path))
+                return
+            except ConnectionRefusedError:
+                pass
+        time.sleep(0.02)
+    raise RuntimeError(f"no Redis at {path}")

@@ -1,0 +1,109 @@
+"""Which model codes exist, what each honours, and how a spec becomes a plan for a checkpoint."""
+
+import math
+import tomllib
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from video_jobs.job import RenderPlan, VideoSpec
+
+# Other counts end before alpha 1 and leave noise: the schedulers' integer stride misses the last step.
+STEP_COUNTS = frozenset({10, 20, 25, 30, 40, 50, 100})
+
+
+def _lands_on_alpha_one(steps: int) -> int:
+    if steps not in STEP_COUNTS:
+        raise ValueError(f"steps must be one of {sorted(STEP_COUNTS)}: other counts leave noise in the clip")
+    return steps
+
+
+def parse_size(size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    return int(width), int(height)
+
+
+class Entry(BaseModel):
+    """Closed, so that a misspelt word in an operator's file is an error, not a silent default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelCode(Entry):
+    """A model as the API names it: the sizes it offers and the fields it takes but does not honour."""
+
+    sizes: tuple[str, ...]
+    default_size: str = "1920x1080"
+    durations: tuple[int, ...] = (5, 10)
+    fps: tuple[int, ...] = (30, 60)
+    ignores: tuple[str, ...] = ()
+
+
+class Preset(Entry):
+    steps: Annotated[int, AfterValidator(_lands_on_alpha_one)]
+    scheduler: Literal["ddim", "dpm"]
+    guidance: float = Field(gt=1)
+
+
+class Checkpoint(Entry):
+    """Weights as the engine knows them: native geometry, and what a forward pass costs."""
+
+    sizes: tuple[str, ...]
+    frames: dict[int, int]
+    fps: int
+    text_tokens: int
+    layers: int
+    hidden: int
+    patch_t: int
+    tflops: float = Field(gt=0)
+    image: bool = True
+    presets: dict[str, Preset]
+
+    @cached_property
+    def native_sizes(self) -> tuple[tuple[int, int], ...]:
+        return tuple(parse_size(size) for size in self.sizes)
+
+    def nearest_size(self, width: int, height: int) -> tuple[int, int]:
+        """The native size whose shape is closest; of equals the largest."""
+        wanted = math.log(width / height)
+        return min(
+            self.native_sizes, key=lambda s: (round(abs(math.log(s[0] / s[1]) - wanted), 6), -s[0] * s[1])
+        )
+
+
+class Catalogue(Entry):
+    models: dict[str, ModelCode]
+    checkpoints: dict[str, Checkpoint]
+
+    def plan(self, spec: VideoSpec, checkpoint: str) -> RenderPlan:
+        """How `spec` is rendered by `checkpoint` and finished to exactly what was asked."""
+        native = self.checkpoints[checkpoint]
+        preset = native.presets[spec.quality]
+        width, height = native.nearest_size(spec.width, spec.height)
+        return RenderPlan(
+            checkpoint=checkpoint,
+            preset=spec.quality,
+            width=width,
+            height=height,
+            num_frames=native.frames[spec.duration_s],
+            native_fps=native.fps,
+            steps=preset.steps,
+            scheduler=preset.scheduler,
+            guidance=preset.guidance,
+            max_text_tokens=native.text_tokens,
+            out_width=spec.width,
+            out_height=spec.height,
+            out_fps=spec.fps,
+            out_frames=spec.fps * spec.duration_s,
+        )
+
+
+def load_catalogue(extra: Path | None = None) -> Catalogue:
+    """The built-in catalogue, with an operator's file laid over it."""
+    tables = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text())
+    if extra is not None:
+        for section, entries in tomllib.loads(extra.read_text()).items():
+            tables[section] = tables.get(section, {}) | entries
+    return Catalogue.model_validate(tables)

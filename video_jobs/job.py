@@ -1,0 +1,174 @@
+"""What a job is: the request as the engine understands it, the plan to render it, and where it stands."""
+
+import hashlib
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict
+
+JOB_VERSION = 1
+
+
+class Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class JobState(StrEnum):
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in (JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Stage(StrEnum):
+    """The stages of a render, in order; `cost.stage_seconds` predicts each."""
+
+    PREPARE = "prepare"
+    TEXT = "text"
+    DENOISE = "denoise"
+    DECODE = "decode"
+    FINISH = "finish"
+    UPLOAD = "upload"
+
+
+class Quality(StrEnum):
+    SPEED = "speed"
+    QUALITY = "quality"
+
+
+class ImageRef(Frozen):
+    """A cleaned first frame in the store."""
+
+    key: str
+    sha256: str
+    width: int
+    height: int
+
+
+class VideoSpec(Frozen):
+    """What the caller asked for, defaults filled in. The seed is fixed, so the record alone reproduces the video."""
+
+    model: str
+    prompt: str = ""
+    image: ImageRef | None = None
+    quality: Quality = Quality.SPEED
+    width: int
+    height: int
+    fps: int
+    duration_s: int
+    with_audio: bool = False
+    watermark: bool = False
+    seed: int
+
+
+class RenderPlan(Frozen):
+    """How the spec is rendered: the checkpoint's native clip, then what finishing makes of it."""
+
+    checkpoint: str
+    preset: str
+    width: int
+    height: int
+    num_frames: int
+    native_fps: int
+    steps: int
+    scheduler: str
+    guidance: float
+    max_text_tokens: int
+    out_width: int
+    out_height: int
+    out_fps: int
+    out_frames: int
+
+    def digest(self) -> str:
+        """A short name of everything that decides the pixels besides weights, prompt, image and seed."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class VideoFile(Frozen):
+    key: str
+    cover_key: str
+    size_bytes: int
+    sha256: str
+
+
+class Rendered(Frozen):
+    """What really happened: recorded when the job ends."""
+
+    prompt: str = ""
+    prompt_by: str = "caller"
+    stage_seconds: dict[str, float] = {}
+    stages: dict[str, str] = {}
+    weights_revision: str = ""
+    weights_checksum: str = ""
+    preset_digest: str = ""
+    engine_version: str = ""
+
+
+class Job(Frozen):
+    """The part of the record that never changes after accept."""
+
+    id: str
+    version: int = JOB_VERSION
+    request_id: str
+    body_hash: str
+    tenant: str
+    key_id: str
+    user_id: str | None = None
+    spec: VideoSpec
+    plan: RenderPlan
+    route: str
+    cost_s: float
+    priority: int = 1
+
+
+class Attempt(Frozen):
+    """One line of the attempt history: who had the job and how that ended."""
+
+    token: str
+    worker: str
+    started_ms: int
+    ended_ms: int | None = None
+    ended_by: str | None = None
+
+
+class JobRecord(Frozen):
+    """The whole record as read from Redis: the only truth about a job."""
+
+    job: Job
+    state: JobState
+    token: str | None = None
+    cancel_asked: bool = False
+    stage: Stage | None = None
+    progress: float = 0.0
+    accepted_ms: int
+    started_ms: int | None = None
+    finished_ms: int | None = None
+    engine_deaths: int = 0
+    lost_leases: int = 0
+    rendered: Rendered = Rendered()
+    video: VideoFile | None = None
+    error_code: str | None = None
+    error_message: str | None = None
+    attempts: tuple[Attempt, ...] = ()
+
+
+class Claim(NamedTuple):
+    """A worker's hold on a job. `token` is compared whole by every later script."""
+
+    job_id: str
+    token: str
+
+
+class Outcome(Frozen):
+    """How a claimed job ended: the argument of `finish`."""
+
+    state: JobState
+    rendered: Rendered = Rendered()
+    video: VideoFile | None = None
+    error_code: str | None = None
+    error_message: str | None = None

@@ -1,0 +1,62 @@
+"""Every Redis key, spelled once. One hash tag puts them all on one shard, which the scripts need."""
+
+import hashlib
+
+TAG = "{cogvideox}:"
+
+# Prefixes: scripts append an id that a caller never chooses.
+JOB = TAG + "job:"
+ATTEMPTS = TAG + "attempts:"
+WAITING = TAG + "waiting:"
+WAKE = TAG + "wake:"
+CLAIM_NONCE = TAG + "claim-nonce:"
+ALPHABET = TAG + "alphabet:"
+WORKER = TAG + "worker:"
+API_KEY = TAG + "api-key:"
+
+# Single keys.
+LEASES = TAG + "leases"
+REAPED = TAG + "reaped-ms"
+DEAD = TAG + "dead"
+AUDIT = TAG + "audit"
+AUDIT_SEQ = TAG + "audit-seq"
+API_KEYS = TAG + "api-keys"
+WORKERS = TAG + "workers"
+WAITING_SEQ = TAG + "waiting-seq"
+
+# Channels.
+CANCELS = TAG + "cancels"
+
+
+def job(job_id: str) -> str:
+    return JOB + job_id
+
+
+def attempts(job_id: str) -> str:
+    return ATTEMPTS + job_id
+
+
+def waiting(route: str) -> str:
+    return WAITING + route
+
+
+def wake(route: str) -> str:
+    return WAKE + route
+
+
+def idempotency(tenant: str, request_id: str) -> str:
+    """What callers choose is hashed: it can never shape a key."""
+    digest = hashlib.sha256(f"{len(tenant)}:{tenant}{request_id}".encode()).hexdigest()
+    return TAG + "idempotency:" + digest
+
+
+def alphabet(route: str) -> str:
+    return ALPHABET + route
+
+
+def worker(name: str) -> str:
+    return WORKER + name
+
+
+def api_key(key_id: str) -> str:
+    return API_KEY + key_id
