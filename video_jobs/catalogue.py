@@ -68,9 +68,7 @@ class Checkpoint(Entry):
     def nearest_size(self, width: int, height: int) -> tuple[int, int]:
         """The native size whose shape is closest; of equals the largest."""
         wanted = math.log(width / height)
-        return min(
-            self.native_sizes, key=lambda s: (round(abs(math.log(s[0] / s[1]) - wanted), 6), -s[0] * s[1])
-        )
+        return min(self.native_sizes, key=lambda s: (round(abs(math.log(s[0] / s[1]) - wanted), 6), -s[0] * s[1]))
 
 
 class Catalogue(Entry):

@@ -1,5 +1,6 @@
 """Where images, videos and covers lie, and the signed links that clients fetch them by."""
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -100,10 +101,8 @@ def secret_file(path: Path) -> bytes:
             writer.write(secrets.token_bytes(32))
             writer.flush()
             os.fsync(writer.fileno())
-        try:
+        with contextlib.suppress(FileExistsError):
             os.link(half, path)
-        except FileExistsError:
-            pass
     finally:
         half.unlink()
     return path.read_bytes()

@@ -102,9 +102,7 @@ class Failed(Frozen):
     detail: str = ""
 
 
-Message = Annotated[
-    Render | Finish | Cancel | Ready | Progress | Prepared | Done | Failed, Field(discriminator="kind")
-]
+Message = Annotated[Render | Finish | Cancel | Ready | Progress | Prepared | Done | Failed, Field(discriminator="kind")]
 _message: TypeAdapter[Message] = TypeAdapter(Message)
 
 
