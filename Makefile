@@ -1,0 +1,42 @@
+# make up: run everything on this machine.   make test: test it.   make help: the rest.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help up test check fix bench clean install
+
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+install: $(INSTALLED)  ## Create .venv and install everything
+
+# Torch comes first and pinned: a range would pull several gigabytes of another build.
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed: make PYTHON=python3.12 …'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo 'python3-venv is needed: apt-get install python3-venv'; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'torch==2.13.0'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[worker,dev]' 'torch==2.13.0'
+	@touch $@
+
+up: $(INSTALLED)  ## Run gateway, worker, Redis and storage with the tiny model
+	$(BIN)/cogvideox-server up $(ARGS)
+
+test: $(INSTALLED)  ## Run the whole suite; ARGS='-k name' narrows it
+	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+
+check: $(INSTALLED)  ## Format, lint, types, walls
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: $(INSTALLED)  ## Format and mend what ruff can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(INSTALLED)  ## Measure latency, gateway cost and a whole render; ARGS=--write keeps the table
+	$(BIN)/python -P tests/bench/run.py $(ARGS)
+
+clean:  ## Remove what the targets made
+	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist
