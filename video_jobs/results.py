@@ -85,7 +85,7 @@ class LinkSigner:
 
     def is_valid(self, key: str, expires: int, signature: str) -> bool:
         expected = self._signature(key, expires)
-        return hmac.compare_digest(expected.encode(), signature.encode()) and expires > time.time()
+        return hmac.compare_digest(expected.encode(), signature.encode(errors="replace")) and expires > time.time()
 
     def _signature(self, key: str, expires: int) -> str:
         return hmac.new(self._key, f"{expires}\n{key}".encode(), hashlib.sha256).hexdigest()

@@ -1,0 +1,88 @@
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from video_jobs.catalogue import load_catalogue
+from video_jobs.cost import device_seconds, forward_tflop, tokens
+from video_jobs.job import Quality, VideoSpec
+
+
+def spec(width: int, height: int, **changes: object) -> VideoSpec:
+    values = {"model": "cogvideox-2", "width": width, "height": height, "fps": 30, "duration_s": 5, "seed": 1}
+    return VideoSpec.model_validate(values | changes)
+
+
+@pytest.mark.parametrize("checkpoint", load_catalogue().checkpoints)
+def test_native_geometry_is_what_the_engine_can_render(checkpoint: str) -> None:
+    native = load_catalogue().checkpoints[checkpoint]
+
+    assert all(side % 16 == 0 for size in native.native_sizes for side in size if size != (720, 480))
+    assert all(frames % 8 == 1 for frames in native.frames.values())
+    assert set(native.presets) == set(Quality)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "native"), [((1920, 1080), (1360, 768)), ((1080, 1920), (768, 1360)), ((1024, 1024), (768, 768))]
+)
+def test_plan_takes_the_native_size_of_the_nearest_shape(wanted: tuple[int, int], native: tuple[int, int]) -> None:
+    plan = load_catalogue().plan(spec(*wanted), "cogvideox-1.5-5b")
+
+    assert (plan.width, plan.height) == native
+    assert (plan.out_width, plan.out_height) == wanted
+
+
+def test_plan_delivers_exactly_the_asked_frames() -> None:
+    plan = load_catalogue().plan(spec(1920, 1080, fps=60, duration_s=10), "tiny")
+
+    assert (plan.num_frames, plan.out_frames) == (161, 600)
+
+
+def test_digest_changes_with_anything_that_decides_the_pixels() -> None:
+    catalogue = load_catalogue()
+    speed = catalogue.plan(spec(1920, 1080), "tiny")
+    quality = catalogue.plan(spec(1920, 1080, quality="quality"), "tiny")
+
+    assert speed.digest() == catalogue.plan(spec(1920, 1080), "tiny").digest()
+    assert speed.digest() != quality.digest()
+
+
+def test_predicted_work_agrees_with_the_published_architecture() -> None:
+    catalogue = load_catalogue()
+    checkpoint = catalogue.checkpoints["cogvideox-1.5-5b"]
+    plan = catalogue.plan(spec(1360, 768, quality="quality"), "cogvideox-1.5-5b")
+
+    assert tokens(checkpoint, plan) == 45_106
+    assert forward_tflop(checkpoint, plan) == pytest.approx(1479, rel=0.01)
+
+
+def test_longer_clips_cost_more_than_twice() -> None:
+    catalogue = load_catalogue()
+    checkpoint = catalogue.checkpoints["cogvideox-1.5-5b"]
+    short, long = (catalogue.plan(spec(1360, 768, duration_s=s), "cogvideox-1.5-5b") for s in (5, 10))
+
+    assert device_seconds(checkpoint, long) > 2 * device_seconds(checkpoint, short)
+
+
+def test_an_operators_file_adds_and_replaces_entries(tmp_path: Path) -> None:
+    extra = tmp_path / "own.toml"
+    extra.write_text('[models.ours]\nsizes = ["1280x720"]\n')
+
+    catalogue = load_catalogue(extra)
+
+    assert catalogue.models["ours"].sizes == ("1280x720",)
+    assert "cogvideox-2" in catalogue.models
+
+
+@pytest.mark.parametrize("line", ["steps = 17", 'scheduler = "euler"', "gidance = 6"])
+def test_a_preset_that_would_spoil_the_clip_is_refused(tmp_path: Path, line: str) -> None:
+    good = {"steps": "steps = 10", "scheduler": 'scheduler = "dpm"', "guidance": "guidance = 6"}
+    good[line.split(" ")[0]] = line
+    extra = tmp_path / "own.toml"
+    extra.write_text(
+        '[checkpoints.own]\nsizes=["64x64"]\nframes={5=81}\nfps=16\ntext_tokens=64\nlayers=2\nhidden=64\npatch_t=2\n'
+        "tflops=1.0\n[checkpoints.own.presets.speed]\n" + "\n".join(good.values())
+    )
+
+    with pytest.raises(ValidationError):
+        load_catalogue(extra)
