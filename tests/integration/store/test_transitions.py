@@ -1,0 +1,307 @@
+import asyncio
+import json
+from collections.abc import Callable
+
+import pytest
+from arq.connections import ArqRedis
+
+from video_jobs import keys
+from video_jobs.job import Claim, Job, JobState, Outcome, Stage, VideoFile
+from video_jobs.store import CancelVerdict, Charge, Hold, JobStore, Requeue, Verdict
+
+NewJob = Callable[..., Job]
+VIDEO = VideoFile(key="videos/1/video.mp4", cover_key="videos/1/cover.jpg", size_bytes=1, sha256="00")
+SUCCEEDED = Outcome(state=JobState.SUCCEEDED, video=VIDEO)
+
+
+async def claimed(store: JobStore, job: Job) -> Claim:
+    await store.accept(job)
+    claim = await store.claim("w1", ["tiny"])
+    assert claim is not None
+    return claim
+
+
+async def state_of(store: JobStore, job: Job) -> JobState:
+    record = await store.get(job.id)
+    assert record is not None
+    return record.state
+
+
+async def lose_lease(store: JobStore, job: Job) -> None:
+    """The lease runs out, as if its worker had died."""
+    await store.reap()
+    await store.redis.zadd(keys.LEASES, {job.id: 1})
+    assert await store.reap() == [job.id]
+
+
+async def test_accepted_job_waits_and_is_read_back_whole(store: JobStore, new_job: NewJob) -> None:
+    job = new_job(user_id="user-1")
+    assert await store.accept(job) == job.id
+    assert await store.accept(job) == job.id
+
+    record = await store.get(job.id)
+    assert record is not None
+    assert (record.job, record.state) == (job, JobState.QUEUED)
+    assert await store.redis.zcard(keys.waiting("1:tiny")) == 1
+    assert await store.redis.llen(keys.AUDIT) == 1
+
+
+async def test_claimed_job_is_claimed_once_and_in_order(store: JobStore, new_job: NewJob) -> None:
+    first, second = new_job(), new_job()
+    await store.accept(first)
+    await store.accept(second)
+
+    claims = [await store.claim("w", ["tiny"]) for _ in range(3)]
+
+    assert [claim.job_id if claim else None for claim in claims] == [first.id, second.id, None]
+
+
+async def test_claim_delivered_twice_answers_the_same(store: JobStore, new_job: NewJob) -> None:
+    await store.accept(new_job())
+    await store.accept(new_job())
+    args = ("claim", "w1", "ab" * 8, 15_000, "1:tiny")
+
+    assert await store._run(*args) == await store._run(*args)
+    assert await store.redis.zcard(keys.waiting("1:tiny")) == 1
+
+
+async def test_higher_class_goes_first(store: JobStore, new_job: NewJob) -> None:
+    await store.accept(new_job(priority=2))
+    urgent = new_job(priority=0)
+    await store.accept(urgent)
+
+    claim = await store.claim("w", ["tiny"])
+    assert claim is not None
+    assert claim.job_id == urgent.id
+
+
+async def test_beat_and_report_are_for_the_holder_only(store: JobStore, new_job: NewJob) -> None:
+    claim = await claimed(store, new_job())
+    zombie = claim._replace(token="1:" + "0" * 16)
+
+    assert await store.beat(claim) is Hold.HELD
+    assert await store.report(claim, Stage.DENOISE, 0.5) is Hold.HELD
+    assert await store.report(claim, Stage.DENOISE, 0.5) is Hold.HELD
+    assert await store.prepared(claim, "A rich prompt.", "rewriter") is Hold.HELD
+    assert await store.checkpointed(claim, "checkpoints/1", 7) is Hold.HELD
+    assert {await store.beat(zombie), await store.report(zombie, Stage.TEXT, 0.1)} == {Hold.LOST}
+    record = await store.get(claim.job_id)
+    assert record is not None
+    assert (record.stage, record.progress, record.rendered.prompt) == (Stage.DENOISE, 0.5, "A rich prompt.")
+
+
+async def test_finish_publishes_once_and_answers_twice(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+
+    assert await store.finish(claim, SUCCEEDED)
+    assert await store.finish(claim, SUCCEEDED)
+    assert not await store.finish(claim, Outcome(state=JobState.FAILED, error_code="late"))
+    record = await store.get(job.id)
+    assert record is not None
+    assert (record.state, record.video, record.progress) == (JobState.SUCCEEDED, VIDEO, 1)
+    assert record.attempts[0].ended_by == "succeeded"
+    assert await store.claim("w2", ["tiny"]) is None
+
+
+async def test_zombie_cannot_finish_what_another_claimed(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    zombie = await claimed(store, job)
+    await lose_lease(store, job)
+    claim = await store.claim("w2", ["tiny"])
+    assert claim is not None
+
+    assert await store.beat(zombie) is Hold.LOST
+    assert not await store.finish(zombie, SUCCEEDED)
+    assert await store.finish(claim, SUCCEEDED)
+
+
+async def test_finished_work_is_taken_though_the_job_is_back_in_line(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+    await lose_lease(store, job)
+
+    assert await store.finish(claim, SUCCEEDED)
+    assert await store.claim("w2", ["tiny"]) is None
+    assert await state_of(store, job) is JobState.SUCCEEDED
+
+
+async def test_requeued_job_keeps_its_place_and_answers_twice(store: JobStore, new_job: NewJob) -> None:
+    job, later = new_job(), new_job()
+    claim = await claimed(store, job)
+    await store.accept(later)
+
+    assert await store.requeue(claim, "drain", Charge.FREE) is Requeue.QUEUED
+    assert await store.requeue(claim, "drain", Charge.FREE) is Requeue.QUEUED
+    again = await store.claim("w2", ["tiny"])
+    assert again is not None
+    assert again.job_id == job.id
+    assert again.token != claim.token
+    assert await store.requeue(claim, "drain", Charge.FREE) is Requeue.LOST
+
+
+async def test_third_engine_death_is_poison(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await store.accept(job)
+    answers = []
+    for _ in range(3):
+        claim = await store.claim("w", ["tiny"])
+        assert claim is not None
+        answers.append(await store.requeue(claim, "engine_died", Charge.ENGINE_DEATH))
+
+    record = await store.get(job.id)
+    assert answers == [Requeue.QUEUED, Requeue.QUEUED, Requeue.FAILED]
+    assert record is not None
+    assert (record.state, record.error_code, record.engine_deaths) == (JobState.FAILED, "poison", 3)
+    assert await store.redis.zscore(keys.DEAD, job.id) is not None
+
+
+async def test_five_lost_leases_are_poison_unless_a_checkpoint_came_between(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+    for round_ in range(8):
+        if round_ == 3:
+            await store.checkpointed(claim, "checkpoints/1", 3)
+        await lose_lease(store, job)
+        if round_ < 7:
+            assert await state_of(store, job) is JobState.QUEUED
+            again = await store.claim("w", ["tiny"])
+            assert again is not None
+            claim = again
+
+    assert await state_of(store, job) is JobState.FAILED
+
+
+async def test_outage_extends_every_lease_once(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+    await store.redis.zadd(keys.LEASES, {job.id: 1})
+    await store.redis.set(keys.REAPED, 1)
+
+    assert await store.reap() == []
+    assert await store.reap() == []
+    assert await store.beat(claim) is Hold.HELD
+
+
+async def test_cancel_in_line_is_final_at_once(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await store.accept(job)
+
+    assert await store.cancel("acme", job.id) is CancelVerdict.CANCELLED
+    assert await store.cancel("acme", job.id) is CancelVerdict.CANCELLED
+    assert await store.claim("w", ["tiny"]) is None
+    assert await state_of(store, job) is JobState.CANCELLED
+
+
+async def test_cancel_of_a_running_job_reaches_its_worker(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+    async with store.redis.pubsub() as heard:
+        await heard.subscribe(keys.CANCELS)
+        assert await store.cancel("acme", job.id) is CancelVerdict.ASKED
+        messages = [await heard.get_message(timeout=2) for _ in range(2)]
+
+    assert messages[1] is not None
+    assert messages[1]["data"].decode() == job.id
+    assert await store.beat(claim) is Hold.CANCEL
+    assert await store.requeue(claim, "engine_died", Charge.ENGINE_DEATH) is Requeue.CANCELLED
+    assert await state_of(store, job) is JobState.CANCELLED
+
+
+async def test_cancel_answers_by_whose_and_when(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+
+    assert await store.cancel("another", job.id) is CancelVerdict.UNKNOWN
+    assert await store.cancel("acme", "nothing") is CancelVerdict.UNKNOWN
+    await store.finish(claim, SUCCEEDED)
+    assert await store.cancel("acme", job.id) is CancelVerdict.FINAL
+
+
+async def test_one_of_fifty_copies_is_new(store: JobStore) -> None:
+    answers = await asyncio.gather(*(store.admit("acme", "r1", "same", str(n)) for n in range(50)))
+
+    assert [answer.verdict for answer in answers].count(Verdict.NEW) == 1
+    assert {answer.job_id for answer in answers} == {next(a.job_id for a in answers if a.verdict is Verdict.NEW)}
+
+
+async def test_request_id_answers_by_its_body(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    assert (await store.admit("acme", job.request_id, "same", job.id)).verdict is Verdict.NEW
+    assert (await store.admit("acme", job.request_id, "same", job.id)).verdict is Verdict.NEW
+    assert (await store.admit("acme", job.request_id, "same", "other")).verdict is Verdict.PENDING
+    await store.accept(job)
+
+    assert (await store.admit("acme", job.request_id, "same", "other")).verdict is Verdict.REPLAY
+    assert (await store.admit("acme", job.request_id, "another", "other")).verdict is Verdict.CONFLICT
+    assert (await store.admit("globex", job.request_id, "same", "other")).verdict is Verdict.NEW
+
+
+async def test_released_request_id_is_free_and_an_accepted_one_stays(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await store.admit("acme", job.request_id, "same", job.id)
+    await store.release("acme", job.request_id, "another")
+    assert (await store.admit("acme", job.request_id, "same", "other")).verdict is Verdict.PENDING
+    await store.release("acme", job.request_id, job.id)
+    await store.release("acme", job.request_id, job.id)
+    assert (await store.admit("acme", job.request_id, "same", job.id)).verdict is Verdict.NEW
+    await store.accept(job)
+    await store.release("acme", job.request_id, job.id)
+    assert (await store.admit("acme", job.request_id, "same", "other")).verdict is Verdict.REPLAY
+
+
+async def test_reservation_of_a_dead_gateway_expires(redis_client: ArqRedis, new_job: NewJob) -> None:
+    store = JobStore(redis_client, reserve_s=0.02)
+    slow, quick = new_job(request_id="r"), new_job(request_id="r")
+    await store.admit("acme", "r", "same", slow.id)
+    await asyncio.sleep(0.05)
+
+    assert (await store.admit("acme", "r", "same", quick.id)).verdict is Verdict.NEW
+    assert await store.accept(quick) == quick.id
+    assert await store.accept(slow) == quick.id
+    assert await store.get(slow.id) is None
+
+
+@pytest.mark.timeout(60)
+async def test_five_hundred_running_jobs_hide_no_waiting_one(store: JobStore, new_job: NewJob) -> None:
+    for _ in range(500):
+        await claimed(store, new_job())
+    waiting = new_job()
+    await store.accept(waiting)
+
+    claim = await store.claim("idle", ["tiny"])
+    assert claim is not None
+    assert claim.job_id == waiting.id
+
+
+async def test_job_of_an_unserved_route_or_version_waits_and_blocks_nobody(store: JobStore, new_job: NewJob) -> None:
+    alien, newer, ours = new_job(route="mars"), new_job(version=99), new_job()
+    for job in (alien, newer, ours):
+        await store.accept(job)
+
+    claim = await store.claim("w", ["tiny"])
+    assert claim is not None
+    assert claim.job_id == ours.id
+    assert await store.claim("w", ["tiny"]) is None
+    assert {await state_of(store, alien), await state_of(store, newer)} == {JobState.QUEUED}
+
+
+async def test_idle_worker_wakes_for_a_new_job(store: JobStore, new_job: NewJob, redis_url: str) -> None:
+    waiting = asyncio.create_task(store.wait_for_work(["mars", "tiny"], 5))
+    await asyncio.sleep(0.05)
+    await store.accept(new_job())
+
+    await asyncio.wait_for(waiting, 2)
+
+
+async def test_audit_numbers_every_change_without_gaps(store: JobStore, new_job: NewJob) -> None:
+    jobs = [new_job(user_id="user-1") for _ in range(20)]
+    await asyncio.gather(*(store.accept(job) for job in jobs))
+    claim = await store.claim("w", ["tiny"])
+    assert claim is not None
+    await store.finish(claim, SUCCEEDED)
+
+    records = [json.loads(line) for line in await store.redis.lrange(keys.AUDIT, 0, -1)]
+    assert [record["seq"] for record in records] == list(range(1, 23))
+    assert [record["event"] for record in records[-2:]] == ["claimed", "succeeded"]
+    assert {record["user_id"] for record in records} == {"user-1"}

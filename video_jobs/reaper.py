@@ -1,0 +1,23 @@
+"""Hands on jobs whose lease ended. Gateways and workers both run it, so an orphan is found when no worker is left."""
+
+import asyncio
+import logging
+
+from redis.exceptions import RedisError
+
+from video_jobs.store import JobStore
+
+REAP_EVERY_SECONDS = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+async def run_reaper(store: JobStore, every_s: float = REAP_EVERY_SECONDS) -> None:
+    """Reap until cancelled; Redis being away is not the reaper's end."""
+    while True:
+        try:
+            for job_id in await store.reap():
+                logger.warning("lease lost", extra={"job_id": job_id})
+        except (RedisError, OSError) as exc:
+            logger.warning("reaper waits for redis", extra={"error": type(exc).__name__})
+        await asyncio.sleep(every_s)

@@ -1,0 +1,25 @@
+"""How the fields in Redis become a `JobRecord`."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from video_jobs.job import Attempt, Job, JobRecord, Outcome, Rendered
+
+_NUMBERS = ("accepted_ms", "started_ms", "finished_ms", "engine_deaths", "lost_leases", "progress")
+_TEXTS = ("state", "token", "stage", "error_code", "error_message")
+
+
+def read_record(fields: Mapping[bytes, bytes], attempts: Sequence[bytes]) -> JobRecord:
+    known = {name.decode(): value.decode() for name, value in fields.items()}
+    outcome = Outcome.model_validate_json(known["outcome"]) if "outcome" in known else None
+    written = Rendered(prompt=known.get("prompt", ""), prompt_by=known.get("prompt_by", "caller"))
+    return JobRecord.model_validate(
+        {name: known[name] for name in (*_NUMBERS, *_TEXTS) if name in known}
+        | {
+            "job": Job.model_validate_json(known["job"]),
+            "cancel_asked": "cancel" in known,
+            "rendered": outcome.rendered if outcome else written,
+            "video": outcome.video if outcome else None,
+            "attempts": tuple(Attempt.model_validate(json.loads(line)) for line in attempts),
+        }
+    )

@@ -1,0 +1,33 @@
+-- claim: queued -> running: the first in line of any of the worker's routes, under a new token.
+-- ARGV 1 worker  2 nonce  3 lease ms  4… lines
+-- returns {job id, token} or nothing; the same nonce asking again gets the same job while it still holds it
+local nonce_key = NONCE .. ARGV[2]
+local before = redis.call('GET', nonce_key)
+if before then
+  local token = get(before, 'token')
+  if token and string.sub(token, -#ARGV[2]) == ARGV[2] and is_held(before, token) then return {before, token} end
+  return {}
+end
+
+local function first_in_line()
+  local best, best_place, best_line
+  for i = 4, #ARGV do
+    local head = redis.call('ZRANGE', WAITING .. ARGV[i], 0, 0, 'WITHSCORES')
+    if head[1] and (not best or tonumber(head[2]) < best_place) then
+      best, best_place, best_line = head[1], tonumber(head[2]), ARGV[i]
+    end
+  end
+  return best, best_line
+end
+
+local id, line = first_in_line()
+if not id then return {} end
+redis.call('ZREM', WAITING .. line, id)
+local token = redis.call('HINCRBY', JOB .. id, 'claims', 1) .. ':' .. ARGV[2]
+redis.call('HSET', JOB .. id, 'state', 'running', 'token', token)
+redis.call('HSETNX', JOB .. id, 'started_ms', now)
+redis.call('ZADD', LEASES, now + ARGV[3], id)
+redis.call('RPUSH', ATTEMPTS .. id, cjson.encode({token = token, worker = ARGV[1], started_ms = now}))
+redis.call('SET', nonce_key, id, 'PX', 60000)
+audit(id, 'claimed', ARGV[1])
+return {id, token}

@@ -1,0 +1,79 @@
+-- Put before every script: the keys by name, Redis's own time, and the moves that several transitions share.
+-- KEYS 1 job: 2 attempts: 3 waiting: 4 wake: 5 claim-nonce: (prefixes)  6 leases 7 dead 8 audit 9 audit-seq
+--      10 reaped-ms 11 waiting-seq 12 the cancel channel; 13 an idempotency record where a script says so
+local JOB, ATTEMPTS, WAITING, WAKE, NONCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
+local LEASES, DEAD, AUDIT, AUDIT_SEQ = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
+local REAPED, WAITING_SEQ, CANCELS = KEYS[10], KEYS[11], KEYS[12]
+local WAKE_TOKENS = 255
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+
+local function get(id, name)
+  return redis.call('HGET', JOB .. id, name)
+end
+
+-- One record per change, numbered without gaps: it is appended where the change is made.
+local function audit(id, event, detail)
+  local who = redis.call('HMGET', JOB .. id, 'tenant', 'key_id', 'user_id', 'request_id', 'model')
+  redis.call('RPUSH', AUDIT, cjson.encode({
+    seq = redis.call('INCR', AUDIT_SEQ), at_ms = now, event = event, detail = detail, task_id = id,
+    tenant = who[1] or nil, key_id = who[2] or nil, user_id = who[3] or nil, request_id = who[4] or nil,
+    model = who[5] or nil,
+  }))
+end
+
+-- A job goes into line at the place it was given on accept, so a job handed back keeps its turn.
+local function line_up(id)
+  local at = redis.call('HMGET', JOB .. id, 'line', 'place', 'route')
+  redis.call('ZADD', WAITING .. at[1], at[2], id)
+  redis.call('LPUSH', WAKE .. at[3], '1')
+  redis.call('LTRIM', WAKE .. at[3], 0, WAKE_TOKENS)
+end
+
+local function close_attempt(id, why)
+  local last = redis.call('LINDEX', ATTEMPTS .. id, -1)
+  if not last then return end
+  local attempt = cjson.decode(last)
+  attempt.ended_ms, attempt.ended_by = now, why
+  redis.call('LSET', ATTEMPTS .. id, -1, cjson.encode(attempt))
+end
+
+local function end_job(id, state, code, message)
+  redis.call('ZREM', LEASES, id)
+  redis.call('ZREM', WAITING .. get(id, 'line'), id)
+  redis.call('HSET', JOB .. id, 'state', state, 'finished_ms', now)
+  if code ~= '' then redis.call('HSET', JOB .. id, 'error_code', code, 'error_message', message) end
+  audit(id, state, code)
+end
+
+-- A job whose attempt is over: cancelled if that was asked, otherwise back in line.
+local function hand_on(id, why)
+  close_attempt(id, why)
+  redis.call('ZREM', LEASES, id)
+  if get(id, 'cancel') then
+    end_job(id, 'cancelled', 'cancelled', 'The job was cancelled by its owner.')
+    return 'cancelled'
+  end
+  redis.call('HSET', JOB .. id, 'state', 'queued')
+  audit(id, 'requeued', why)
+  line_up(id)
+  return 'queued'
+end
+
+local function condemn(id, code, message)
+  close_attempt(id, code)
+  end_job(id, 'failed', code, message)
+  redis.call('ZADD', DEAD, now, id)
+  return 'failed'
+end
+
+-- Whether the caller still holds the job: tokens are compared whole.
+local function is_held(id, token)
+  return get(id, 'token') == token and get(id, 'state') == 'running'
+end
+
+local function hold(id, token)
+  if not is_held(id, token) then return 'lost' end
+  return get(id, 'cancel') and 'cancel' or 'held'
+end

@@ -1,0 +1,20 @@
+-- reap: running -> queued for every lease that ended, or failed for a job that loses them without getting on.
+-- ARGV 1 lease ms  2 gap ms  3 most per call  4 limit of lost leases  5 message
+-- returns the ids handed on. If nobody has reaped for longer than the gap, Redis or everybody was away:
+-- every lease is extended once instead, so that an outage does not look like the death of every worker.
+local before = tonumber(redis.call('GET', REAPED) or 0)
+redis.call('SET', REAPED, now)
+if now - before > tonumber(ARGV[2]) then
+  for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do redis.call('ZADD', LEASES, 'GT', now + ARGV[1], id) end
+  return {}
+end
+local handed_on = {}
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  if redis.call('HINCRBY', JOB .. id, 'lost_leases', 1) >= tonumber(ARGV[4]) then
+    condemn(id, 'poison', ARGV[5])
+  else
+    hand_on(id, 'lease lost')
+  end
+  handed_on[#handed_on + 1] = id
+end
+return handed_on

@@ -1,0 +1,186 @@
+"""The job store: every transition of a job is one script on Redis, and the record it leaves is the only truth."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from redis.asyncio import Redis
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from video_jobs import keys
+from video_jobs.errors import PoisonJob, error_for
+from video_jobs.job import JOB_VERSION, Claim, Frozen, Job, JobRecord, Outcome, Stage
+from video_jobs.record import read_record
+
+LEASE_SECONDS = 15.0
+BEAT_SECONDS = 5.0
+RESERVE_SECONDS = 60.0
+KEPT_SECONDS = 7 * 24 * 3600.0
+REAP_GAP_SECONDS = 10.0
+WORKER_SECONDS = 30
+MAX_FAILED_ATTEMPTS, MAX_ENGINE_DEATHS, MAX_LOST_LEASES = 5, 3, 5
+REAPED_PER_CALL = 100
+
+_SCRIPTS = Path(__file__).parent / "scripts"
+_KEYS = [
+    *(keys.JOB, keys.ATTEMPTS, keys.WAITING, keys.WAKE, keys.CLAIM_NONCE),
+    *(keys.LEASES, keys.DEAD, keys.AUDIT, keys.AUDIT_SEQ),
+    *(keys.REAPED, keys.WAITING_SEQ, keys.CANCELS),
+]
+
+
+class Verdict(StrEnum):
+    NEW = "new"
+    REPLAY = "replay"
+    CONFLICT = "conflict"
+    PENDING = "pending"
+
+
+class Admission(Frozen):
+    verdict: Verdict
+    job_id: str
+
+
+class Hold(StrEnum):
+    """Whether a claim still holds its job."""
+
+    HELD = "held"
+    LOST = "lost"
+    CANCEL = "cancel"
+
+
+class Charge(StrEnum):
+    """What an attempt that ended early costs the job."""
+
+    FREE = "free"
+    ATTEMPT = "attempt"
+    ENGINE_DEATH = "engine_death"
+
+
+class Requeue(StrEnum):
+    QUEUED = "queued"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    LOST = "lost"
+
+
+class CancelVerdict(StrEnum):
+    CANCELLED = "cancelled"
+    ASKED = "asked"
+    FINAL = "final"
+    UNKNOWN = "unknown"
+
+
+_CHARGE_LIMITS = {Charge.FREE: 0, Charge.ATTEMPT: MAX_FAILED_ATTEMPTS, Charge.ENGINE_DEATH: MAX_ENGINE_DEATHS}
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _line(route: str, version: int = JOB_VERSION) -> str:
+    """A worker stands only in lines of versions it knows, so a newer job waits and hides nobody."""
+    return f"{version}:{route}"
+
+
+class JobStore:
+    def __init__(self, redis: Redis, lease_s: float = LEASE_SECONDS, reserve_s: float = RESERVE_SECONDS) -> None:
+        self.redis = redis
+        self.lease_s = lease_s
+        self._reserve_s = reserve_s
+        house = (_SCRIPTS / "house.lua").read_text()
+        self._scripts = {
+            path.stem: redis.register_script(house + path.read_text())
+            for path in _SCRIPTS.glob("*.lua")
+            if path.stem != "house"
+        }
+
+    async def admit(self, tenant: str, request_id: str, body_hash: str, job_id: str) -> Admission:
+        """Reserve the request id for this job, or say what it already belongs to."""
+        verdict, known = await self._run(
+            "admit", job_id, body_hash, _ms(self._reserve_s), _ms(KEPT_SECONDS), record=(tenant, request_id)
+        )
+        return Admission(verdict=Verdict(verdict.decode()), job_id=known.decode())
+
+    async def accept(self, job: Job) -> str:
+        """Write the job for good; the id of the winner if another copy overtook us, empty if its body differs."""
+        fields = {
+            "tenant": job.tenant,
+            "key_id": job.key_id,
+            "request_id": job.request_id,
+            "model": job.spec.model,
+        } | ({"user_id": job.user_id} if job.user_id else {})
+        winner = await self._run(
+            *("accept", job.id, job.model_dump_json(), job.body_hash, _line(job.route, job.version), job.route),
+            *(job.priority, _ms(KEPT_SECONDS), *(part for pair in fields.items() for part in pair)),
+            record=(job.tenant, job.request_id),
+        )
+        return str(winner.decode())
+
+    async def release(self, tenant: str, request_id: str, job_id: str) -> None:
+        """Give a reservation back after a refusal."""
+        await self._run("release", job_id, record=(tenant, request_id))
+
+    async def get(self, job_id: str) -> JobRecord | None:
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(keys.job(job_id))
+            pipe.lrange(keys.attempts(job_id), 0, -1)
+            fields, attempts = await pipe.execute()
+        return read_record(fields, attempts) if fields else None
+
+    async def claim(self, worker: str, routes: Sequence[str]) -> Claim | None:
+        """Take the first job in line of these routes."""
+        nonce = secrets.token_hex(8)
+        lines = [_line(route) for route in routes]
+        claimed = await self._run("claim", worker, nonce, _ms(self.lease_s), *lines)
+        return Claim(claimed[0].decode(), claimed[1].decode()) if claimed else None
+
+    async def wait_for_work(self, routes: Sequence[str], timeout_s: float) -> None:
+        """Sleep until a job joins one of these lines, or the time is over."""
+        try:
+            await self.redis.execute_command("BLPOP", *(keys.wake(route) for route in routes), timeout_s)
+        except RedisTimeoutError:
+            await asyncio.sleep(0)
+
+    async def beat(self, claim: Claim) -> Hold:
+        return await self._hold("beat", claim, _ms(self.lease_s))
+
+    async def report(self, claim: Claim, stage: Stage, progress: float) -> Hold:
+        return await self._hold("report", claim, "stage", stage.value, "progress", f"{progress:.4f}")
+
+    async def prepared(self, claim: Claim, prompt: str, by: str) -> Hold:
+        """Record the prompt as it will be rendered; a later attempt uses it again."""
+        return await self._hold("report", claim, "prompt", prompt, "prompt_by", by)
+
+    async def checkpointed(self, claim: Claim, key: str, step: int) -> Hold:
+        return await self._hold("checkpointed", claim, key, step)
+
+    async def finish(self, claim: Claim, outcome: Outcome) -> bool:
+        """Publish the outcome; False if another worker holds the job by now."""
+        code, message = outcome.error_code or "", outcome.error_message or ""
+        return bool(await self._run("finish", *claim, outcome.state.value, outcome.model_dump_json(), code, message))
+
+    async def requeue(self, claim: Claim, why: str, charge: Charge) -> Requeue:
+        """Hand the job back; it fails when this kind of trouble came too often."""
+        error = PoisonJob() if charge is Charge.ENGINE_DEATH else error_for(why)
+        how = await self._run("requeue", *claim, why, charge.value, _CHARGE_LIMITS[charge], error.message)
+        return Requeue(how.decode())
+
+    async def cancel(self, tenant: str, job_id: str) -> CancelVerdict:
+        return CancelVerdict((await self._run("cancel", job_id, tenant)).decode())
+
+    async def reap(self) -> list[str]:
+        """Hand on jobs whose lease ended; their ids."""
+        gap = _ms(REAP_GAP_SECONDS)
+        ids = await self._run("reap", _ms(self.lease_s), gap, REAPED_PER_CALL, MAX_LOST_LEASES, PoisonJob().message)
+        return [job_id.decode() for job_id in ids]
+
+    async def _hold(self, script: str, claim: Claim, *args: str | float) -> Hold:
+        return Hold((await self._run(script, *claim, *args)).decode())
+
+    async def _run(self, script: str, *args: str | float, record: tuple[str, str] | None = None) -> Any:
+        where = [*_KEYS, keys.idempotency(*record)] if record else _KEYS
+        return await self._scripts[script](keys=where, args=list(args))
