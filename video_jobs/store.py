@@ -141,7 +141,9 @@ class JobStore:
     async def wait_for_work(self, routes: Sequence[str], timeout_s: float) -> None:
         """Sleep until a job joins one of these lines, or the time is over."""
         try:
-            await self.redis.execute_command("BLPOP", *(keys.wake(route) for route in routes), timeout_s)
+            await self.redis.execute_command(  # type: ignore[no-untyped-call]
+                "BLPOP", *(keys.wake(route) for route in routes), timeout_s
+            )
         except RedisTimeoutError:
             await asyncio.sleep(0)
 
@@ -181,6 +183,6 @@ class JobStore:
     async def _hold(self, script: str, claim: Claim, *args: str | float) -> Hold:
         return Hold((await self._run(script, *claim, *args)).decode())
 
-    async def _run(self, script: str, *args: str | float, record: tuple[str, str] | None = None) -> Any:
+    async def _run(self, script: str, *args: Any, record: tuple[str, str] | None = None) -> Any:
         where = [*_KEYS, keys.idempotency(*record)] if record else _KEYS
         return await self._scripts[script](keys=where, args=list(args))

@@ -26,6 +26,9 @@ class Render(Frozen):
     job_id: str
     token: str
     prompt: str
+    is_rewritten: bool = False
+    """The prompt is a recorded rewrite: a local rewriter leaves it as it is."""
+
     image_path: str | None = None
     plan: RenderPlan
     seed: int

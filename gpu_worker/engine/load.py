@@ -1,0 +1,113 @@
+"""Weights from a diffusers-layout folder or a hub id. Only safetensors: a pickle would run what it holds."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from transformers import AutoTokenizer, T5EncoderModel
+
+from gpu_worker.engine.model import Model
+from gpu_worker.engine.text import check_tokenizer
+from gpu_worker.engine.tiny import tiny_model_folder
+from video_jobs.errors import ModelUnavailable
+
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
+# A 1.5 transformer slices its positions from a grid of its own sample size: portrait would not fit a landscape one.
+# The slice of a larger grid is the same numbers, so the native size stays bit-identical.
+LARGE_GRID = 300
+
+
+def pick_device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def load_model(name: str, models: Path, device: torch.device, offload: bool = False) -> Model:
+    """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`."""
+    folders = _pipelines(_folder(name, models))
+    first = next(iter(folders.values()))
+    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    tokenizer = AutoTokenizer.from_pretrained(first / "tokenizer")
+    check_tokenizer(tokenizer)
+    home = torch.device("cpu") if offload else device
+
+    def part(kind: Any, path: Path) -> Any:
+        return kind.from_pretrained(path, torch_dtype=dtype, use_safetensors=True).to(home).eval()
+
+    vae = part(AutoencoderKLCogVideoX, first / "vae")
+    if offload:
+        vae.enable_tiling()
+    return Model(
+        tokenizer=tokenizer,
+        text_encoder=part(T5EncoderModel, first / "text_encoder"),
+        vae=vae,
+        transformers={
+            mode: _with_large_grid(part(CogVideoXTransformer3DModel, folder / "transformer"))
+            for mode, folder in folders.items()
+        },
+        scheduler_config=json.loads((first / "scheduler" / "scheduler_config.json").read_text()),
+        device=device,
+        revision=first.parent.name if len(folders) > 1 else first.name,
+        checksum=weights_checksum(folders),
+        offload=offload,
+    )
+
+
+def weights_checksum(folders: dict[str, Path]) -> str:
+    """One name for all weights: over the sorted safetensors and their contents."""
+    total = hashlib.sha256()
+    for mode, folder in sorted(folders.items()):
+        for path in sorted(folder.rglob("*.safetensors")):
+            total.update(f"{mode}/{path.relative_to(folder)}\n".encode())
+            with path.open("rb") as weights:
+                total.update(hashlib.file_digest(weights, "sha256").digest())
+    return total.hexdigest()
+
+
+def _folder(name: str, models: Path) -> Path:
+    if name == "tiny":
+        return tiny_model_folder(models)
+    if Path(name).is_dir():
+        return Path(name)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = [f"**/{part}/*{ending}" for part in PARTS for ending in (".json", ".safetensors", ".model", ".txt")]
+    wanted = [*patterns, *(pattern.removeprefix("**/") for pattern in patterns), "*.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
+        raise ModelUnavailable(f"{name} is neither a folder nor a model on the hub that can be reached") from exc
+
+
+def _pipelines(folder: Path) -> dict[str, Path]:
+    """Which pipelines lie here, by what they render."""
+    found = {mode: folder / mode for mode in ("t2v", "i2v") if (folder / mode / "transformer").is_dir()}
+    if not found and (folder / "transformer").is_dir():
+        found = {"i2v" if _reads_images(folder / "transformer") else "t2v": folder}
+    for path in found.values():
+        _refuse_unsafe(path)
+    if not found:
+        raise ModelUnavailable(f"{folder} holds no pipeline in diffusers layout")
+    return found
+
+
+def _reads_images(transformer: Path) -> bool:
+    config = json.loads((transformer / "config.json").read_text())
+    return bool(config["in_channels"] == 2 * config["out_channels"])
+
+
+def _refuse_unsafe(pipeline: Path) -> None:
+    for part in ("transformer", "vae", "text_encoder"):
+        if not any((pipeline / part).glob("*.safetensors")):
+            raise ModelUnavailable(f"{pipeline / part} holds no safetensors; other formats are not read")
+
+
+def _with_large_grid(transformer: CogVideoXTransformer3DModel) -> CogVideoXTransformer3DModel:
+    if transformer.config.patch_size_t is not None:
+        transformer.register_to_config(sample_height=LARGE_GRID, sample_width=LARGE_GRID)
+    return transformer

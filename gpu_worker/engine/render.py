@@ -1,0 +1,82 @@
+"""One render, told in order: text, first frame, denoise, decode."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from gpu_worker.engine.decode import decode, write_frames
+from gpu_worker.engine.denoise import Conditions, Latents, Steps, denoise
+from gpu_worker.engine.geometry import Geometry, geometry_of, positions
+from gpu_worker.engine.model import Model
+from gpu_worker.engine.start import draw_noise, encode_first_frame, read_first_frame
+from gpu_worker.engine.text import check_prompt, encode_prompt
+from video_jobs.errors import ModelUnavailable
+from video_jobs.job import RenderPlan, Stage
+
+OnProgress = Callable[[Stage, int, int], None]
+
+
+class Renderer:
+    """Renders plans with one loaded model, one at a time. `on_progress` may raise to stop."""
+
+    def __init__(self, model: Model, accept_unknown_prompts: bool = False) -> None:
+        self.model = model
+        self._accept_unknown_prompts = accept_unknown_prompts
+
+    def render(
+        self, plan: RenderPlan, prompt: str, image: Path | None, seed: int, frames: Path, on_progress: OnProgress
+    ) -> dict[str, float]:
+        """Write the native frames; the seconds of each stage."""
+        seconds: dict[str, float] = {}
+        mode = "i2v" if image else "t2v"
+        if mode not in self.model.transformers:
+            raise ModelUnavailable(f"The loaded weights cannot render {mode}.")
+        if not self._accept_unknown_prompts:
+            check_prompt(self.model, prompt)
+        with _timed(seconds, Stage.TEXT):
+            on_progress(Stage.TEXT, 0, 1)
+            embeds = encode_prompt(self.model, prompt, plan.max_text_tokens)
+        shape = geometry_of(self.model, self.model.transformers[mode], plan.width, plan.height, plan.num_frames)
+        with _timed(seconds, Stage.DENOISE):
+            latents = self._denoise(plan, mode, embeds, image, shape, seed, on_progress)
+        with _timed(seconds, Stage.DECODE):
+            on_progress(Stage.DECODE, 0, 1)
+            write_frames(decode(self.model, latents, shape), frames)
+        return seconds
+
+    def _denoise(
+        self,
+        plan: RenderPlan,
+        mode: str,
+        embeds: torch.Tensor,
+        image: Path | None,
+        shape: Geometry,
+        seed: int,
+        on_progress: OnProgress,
+    ) -> torch.Tensor:
+        # A CPU generator draws the same noise whatever the device.
+        generator = torch.Generator("cpu").manual_seed(seed)
+        device, dtype = self.model.device, embeds.dtype
+        first = None
+        if image is not None:
+            first = encode_first_frame(self.model, read_first_frame(image, shape), shape, generator, dtype)
+        start = Latents(draw_noise(shape, generator, device, dtype))
+        steps = Steps(self.model.scheduler(plan.scheduler), plan.steps, generator, device)
+
+        def report(at: Latents) -> None:
+            on_progress(Stage.DENOISE, at.step, len(steps))
+
+        on_progress(Stage.DENOISE, 0, len(steps))
+        with self.model.on_device(self.model.transformers[mode]) as transformer:
+            given = Conditions(embeds, positions(transformer, shape, device), first, plan.guidance)
+            return denoise(transformer, start, steps, given, report).sample
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: Stage) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage.value] = round(time.monotonic() - started, 3)

@@ -1,0 +1,62 @@
+"""Prompts: what the tokenizer can read, and what the text encoder makes of it."""
+
+from typing import Any
+
+import torch
+
+from gpu_worker.engine.model import Model
+from video_jobs.errors import ModelUnavailable, PromptNotUnderstood
+
+MAX_UNKNOWN_SHARE = 0.5
+
+
+def check_tokenizer(tokenizer: Any) -> None:
+    """Some ways of loading a T5 tokenizer yield four special tokens and no words, without a warning."""
+    if len(tokenizer.get_vocab()) < 100 or unknown_share(tokenizer, "a cat on the grass") > MAX_UNKNOWN_SHARE:
+        raise ModelUnavailable("The tokenizer knows no words.")
+
+
+def unknown_share(tokenizer: Any, prompt: str) -> float:
+    """The share of the prompt's letters outside the tokenizer's alphabet."""
+    letters = [letter for letter in prompt if not letter.isspace()]
+    known = alphabet(tokenizer)
+    if known == "*" or not letters:
+        return 0.0
+    return sum(letter not in known for letter in letters) / len(letters)
+
+
+def alphabet(tokenizer: Any) -> str:
+    """The letters it knows; `*` when it spells unknown ones out in bytes."""
+    pieces = tokenizer.get_vocab()
+    if "<0x41>" in pieces:
+        return "*"
+    return "".join(sorted({letter for piece in pieces if not piece.startswith("<") for letter in piece} - {"▁"}))
+
+
+def check_prompt(model: Model, prompt: str) -> None:
+    share = unknown_share(model.tokenizer, prompt)
+    if share > MAX_UNKNOWN_SHARE:
+        raise PromptNotUnderstood(f"{share:.0%} of its letters are unknown.")
+
+
+@torch.no_grad()
+def encode_prompt(model: Model, prompt: str, max_tokens: int) -> torch.Tensor:
+    """Negative and positive embeddings, stacked for guidance. There is no mask: padding is attended, as in training."""
+    with model.on_device(model.text_encoder) as encoder:
+        if max_tokens not in model.negative_embeds:
+            model.negative_embeds[max_tokens] = _encode(model, encoder, "", max_tokens)
+        positive = _encode(model, encoder, prompt, max_tokens)
+    return torch.cat([model.negative_embeds[max_tokens], positive])
+
+
+def _encode(model: Model, encoder: Any, text: str, max_tokens: int) -> torch.Tensor:
+    tokens = model.tokenizer(
+        [text],
+        padding="max_length",
+        max_length=max_tokens,
+        truncation=True,
+        add_special_tokens=True,
+        return_tensors="pt",
+    )
+    embeds: torch.Tensor = encoder(tokens.input_ids.to(model.device))[0]
+    return embeds.to(encoder.dtype)
