@@ -1,0 +1,90 @@
+"""`python -P -m gpu_worker`: the worker's parent process. It holds leases and never touches the device."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+
+from redis.exceptions import RedisError
+
+from gpu_worker.engine.process import Child
+from gpu_worker.health import WorkerHealth
+from gpu_worker.prepare import HttpRewriter
+from gpu_worker.settings import WorkerSettings
+from gpu_worker.task import Workshop
+from gpu_worker.worker import VideoWorker
+from video_jobs.catalogue import load_catalogue
+from video_jobs.logs import set_up_logs
+from video_jobs.queue import open_redis
+from video_jobs.results import FolderStore
+from video_jobs.store import JobStore
+
+logger = logging.getLogger(__name__)
+
+
+def engine_command(settings: WorkerSettings) -> list[str]:
+    command = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", settings.model]
+    command += ["--models", str(settings.state / "models"), "--device", settings.device]
+    command += ["--offload"] if settings.offload else []
+    command += ["--accept-unknown-prompts"] if settings.accept_unknown_prompts else []
+    local = settings.rewriter_local_model
+    return [*command, "--rewriter", str(local)] if local else command
+
+
+def finisher_command() -> list[str]:
+    return [sys.executable, "-P", "-m", "gpu_worker.finish"]
+
+
+async def work(settings: WorkerSettings, engine: list[str], finisher: list[str]) -> None:
+    """Run until SIGTERM or SIGINT; a second signal, or the end of the grace, ends it at once."""
+    redis = await _redis(settings)
+    shop = Workshop(
+        store=JobStore(redis, lease_s=settings.lease_seconds),
+        results=FolderStore(settings.state / "results"),
+        catalogue=load_catalogue(settings.catalogue),
+        engine=Child("engine", engine),
+        finisher=Child("finisher", finisher),
+        rewriter=HttpRewriter(settings) if settings.rewriter_url else None,
+        scratch=settings.scratch_folder,
+        hang_factor=settings.hang_factor,
+    )
+    worker = VideoWorker(shop, redis, [settings.checkpoint])
+    _stop_on_signals(worker, settings.grace_seconds)
+    health = asyncio.create_task(WorkerHealth(worker).serve(settings.worker_port)) if settings.worker_port else None
+    await worker.main()
+    if health:
+        health.cancel()
+    await redis.aclose()
+
+
+async def _redis(settings: WorkerSettings):  # type: ignore[no-untyped-def]
+    while True:
+        try:
+            return await open_redis(settings.redis_url.get_secret_value())
+        except (RedisError, OSError) as exc:
+            logger.warning("waiting for redis", extra={"error": type(exc).__name__})
+            await asyncio.sleep(1)
+
+
+def _stop_on_signals(worker: VideoWorker, grace_s: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        if worker.is_stopping:
+            os._exit(1)
+        worker.drain()
+        loop.call_later(grace_s, os._exit, 1)
+
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, stop)
+
+
+def main() -> None:
+    settings = WorkerSettings()
+    set_up_logs(settings.log_level)
+    asyncio.run(work(settings, engine_command(settings), finisher_command()))
+
+
+if __name__ == "__main__":
+    main()

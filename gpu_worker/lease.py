@@ -1,0 +1,68 @@
+"""A worker's hold on one job: beaten while it lasts, with the latest progress, and ended by whatever ends it first."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+
+from redis.exceptions import RedisError
+
+from video_jobs.job import Claim, Stage
+from video_jobs.store import Hold, JobStore
+
+REPORT_EVERY_SECONDS = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class LeaseEnd(StrEnum):
+    LOST = "lost"
+    CANCELLED = "cancelled"
+    DRAINED = "drained"
+
+
+class Lease:
+    def __init__(self, store: JobStore, claim: Claim, on_end: Callable[[], Awaitable[None]]) -> None:
+        self.claim = claim
+        self.ended: LeaseEnd | None = None
+        self._store = store
+        self._on_end = on_end
+        self._beat_s = store.lease_s / 3
+        self._noted: tuple[Stage, float] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+
+    def note(self, stage: Stage, progress: float) -> None:
+        """Remember the latest progress; the next tick reports it."""
+        self._noted = (stage, progress)
+
+    def end(self, how: LeaseEnd) -> None:
+        """Stop the work on this job, once, for the first reason that comes."""
+        if self.ended is None:
+            self.ended = how
+            logger.info("lease ended", extra={"job_id": self.claim.job_id, "how": how.value})
+            self._stopping = asyncio.create_task(self._stop())
+
+    async def keep(self) -> None:
+        """Beat and report until cancelled. While Redis is away the work goes on: the token decides in the end."""
+        beaten = time.monotonic()
+        while self.ended is not LeaseEnd.LOST:
+            await asyncio.sleep(min(REPORT_EVERY_SECONDS, self._beat_s / 2))
+            try:
+                if self._noted is not None:
+                    noted, self._noted = self._noted, None
+                    self._heard(await self._store.report(self.claim, *noted))
+                if time.monotonic() - beaten >= self._beat_s:
+                    self._heard(await self._store.beat(self.claim))
+                    beaten = time.monotonic()
+            except (RedisError, OSError) as exc:
+                logger.warning("beat failed", extra={"job_id": self.claim.job_id, "error": type(exc).__name__})
+
+    def _heard(self, hold: Hold) -> None:
+        if hold is Hold.LOST:
+            self.end(LeaseEnd.LOST)
+        elif hold is Hold.CANCEL:
+            self.end(LeaseEnd.CANCELLED)
+
+    async def _stop(self) -> None:
+        await self._on_end()

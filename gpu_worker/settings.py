@@ -1,0 +1,39 @@
+"""The worker's settings."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from video_jobs.settings import LogSettings, ModelSettings, PromptSettings, QueueSettings, StoreSettings
+from video_jobs.store import LEASE_SECONDS
+
+
+class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings, LogSettings):
+    model: str = "tiny"
+    """What the engine loads: `tiny`, a folder, or a hub id, in diffusers layout."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the engine renders."""
+
+    offload: bool = False
+    """For small cards: the model's parts visit the device in turn."""
+
+    scratch: Path | None = None
+    """Where frames pass between the children; `scratch` in the state folder if unset."""
+
+    worker_port: int = Field(default=0, ge=0, le=65535)
+    """The port of `/healthz`, `/readyz` and `/metrics`; 0 for none."""
+
+    grace_seconds: float = Field(default=25, gt=0)
+    """How long a worker that was told to stop may take to hand its jobs back."""
+
+    lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
+    """How long a silent worker keeps its jobs; beaten three times as often."""
+
+    hang_factor: float = Field(default=10, gt=1)
+    """A child that is silent for this many times its longest predicted stage is ended."""
+
+    @property
+    def scratch_folder(self) -> Path:
+        return self.scratch or self.state / "scratch"

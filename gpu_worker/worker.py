@@ -1,0 +1,156 @@
+"""arq's worker, with our own claims: arq gives the life cycle, our scripts decide who holds a job and how it ends."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import secrets
+import socket
+from typing import Any
+
+from arq.connections import ArqRedis
+from arq.worker import Worker, func
+from redis.exceptions import RedisError
+
+from gpu_worker.lease import LeaseEnd
+from gpu_worker.task import JobRun, Workshop
+from video_jobs import keys
+from video_jobs.errors import JobError
+from video_jobs.job import Claim
+from video_jobs.queue import to_json
+from video_jobs.reaper import run_reaper
+from video_jobs.workers import WorkerRegistry
+
+ANNOUNCE_EVERY_SECONDS, NAP_SECONDS, REDIS_PAUSE_SECONDS = 5.0, 2.0, 0.2
+MAX_JOBS = 3
+"""One renders; the clips before it may still be finished and uploaded."""
+
+logger = logging.getLogger(__name__)
+
+
+async def render_video(_ctx: dict[str, Any], job_id: str) -> None:
+    """The one function arq knows; the work is `VideoWorker.run_job`."""
+    raise RuntimeError(f"{job_id} was not claimed")
+
+
+class VideoWorker(Worker):  # type: ignore[misc]
+    def __init__(self, shop: Workshop, redis: ArqRedis, routes: list[str]) -> None:
+        super().__init__(
+            functions=[func(render_video, name="render_video")],
+            redis_pool=redis,
+            handle_signals=False,
+            max_jobs=MAX_JOBS,
+            job_serializer=to_json,
+            job_deserializer=json.loads,
+        )
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+        self.runs: dict[str, JobRun] = {}
+        self._shop = shop
+        self._routes = routes
+        self._registry = WorkerRegistry(redis)
+        self._device = asyncio.Semaphore(1)
+        self._room = asyncio.Semaphore(MAX_JOBS)
+        self._stopping = asyncio.Event()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    @property
+    def engine_is_ready(self) -> bool:
+        return self._shop.engine.ready is not None
+
+    async def main(self) -> None:
+        """Claim and run until told to stop; then see the runs to their end."""
+        await self._start_children()
+        loops = [self._claims(), self._hears_cancels(), self._announces(), run_reaper(self._shop.store)]
+        running = [asyncio.create_task(loop) for loop in loops]
+        await self._stopping.wait()
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        await asyncio.gather(*self.tasks.values(), return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self._registry.leave(self.name)
+        await asyncio.gather(self._shop.engine.kill(), self._shop.finisher.kill())
+
+    def drain(self) -> None:
+        """Take no new job and hand back those in hand; nobody is charged."""
+        self._stopping.set()
+        for run in self.runs.values():
+            run.lease.end(LeaseEnd.DRAINED)
+
+    async def run_job(self, job_id: str, score: int) -> None:
+        """One claimed job to its end. arq's own keys and results are not used."""
+        run = self.runs[job_id]
+        logger.info("job claimed", extra={"job_id": job_id, "token": run.claim.token})
+        try:
+            await run.run()
+        except Exception:
+            logger.exception("run ended badly", extra={"job_id": job_id})
+
+    async def _start_children(self) -> None:
+        while not self.is_stopping:
+            try:
+                await asyncio.gather(self._shop.engine.start(), self._shop.finisher.start())
+                return
+            except (JobError, OSError, TimeoutError) as exc:
+                logger.error("a child did not start", extra={"error": repr(exc)})
+
+    async def _claims(self) -> None:
+        while True:
+            await self._room.acquire()
+            await self._device.acquire()
+            self._take(await self._next_claim())
+
+    async def _next_claim(self) -> Claim:
+        while True:
+            try:
+                claim = await self._shop.store.claim(self.name, self._routes)
+                if claim is not None:
+                    return claim
+                await self._shop.store.wait_for_work(self._routes, NAP_SECONDS)
+            except (RedisError, OSError) as exc:
+                logger.warning("waiting for redis", extra={"error": type(exc).__name__})
+                await asyncio.sleep(REDIS_PAUSE_SECONDS)
+
+    def _take(self, claim: Claim) -> None:
+        run = JobRun(self._shop, claim, _once(self._device.release))
+        self.runs[claim.job_id] = run
+        task = asyncio.create_task(self.run_job(claim.job_id, 0))
+        self.tasks[claim.job_id] = task
+        task.add_done_callback(lambda _: self._forget(run))
+
+    def _forget(self, run: JobRun) -> None:
+        self._room.release()
+        if self.runs.get(run.claim.job_id) is run:
+            del self.runs[run.claim.job_id], self.tasks[run.claim.job_id]
+
+    async def _hears_cancels(self) -> None:
+        while True:
+            try:
+                async with self.pool.pubsub() as heard:
+                    await heard.subscribe(keys.CANCELS)
+                    async for message in heard.listen():
+                        self._cancel(message)
+            except (RedisError, OSError):
+                await asyncio.sleep(REDIS_PAUSE_SECONDS)
+
+    def _cancel(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message" and (run := self.runs.get(message["data"].decode())):
+            run.lease.end(LeaseEnd.CANCELLED)
+
+    async def _announces(self) -> None:
+        while True:
+            ready = self._shop.engine.ready
+            with contextlib.suppress(RedisError, OSError):
+                if ready is not None:
+                    await self._registry.announce(self.name, self._routes, ready.alphabet)
+            await asyncio.sleep(ANNOUNCE_EVERY_SECONDS)
+
+
+def _once(release: Any) -> Any:
+    """Called when rendering is over and again when the run is: only the first counts."""
+    calls = iter([release])
+    return lambda: next(calls, lambda: None)()
