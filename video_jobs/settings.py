@@ -39,3 +39,35 @@ class ModelSettings(Fragment):
 
     catalogue: Path | None = None
     """An operator's catalogue file, laid over the built-in one."""
+
+
+class PromptSettings(Fragment):
+    rewriter_url: str | None = None
+    """Base URL of an OpenAI-compatible chat endpoint that turns prompts into rich English ones."""
+
+    rewriter_model: str = ""
+    """The model that the rewriter's endpoint is asked for."""
+
+    rewriter_key: SecretStr | None = None
+    """The rewriter's API key."""
+
+    rewriter_timeout_s: float = Field(default=30, gt=0)
+    """How long one call of the rewriter may take."""
+
+    rewriter_retries: int = Field(default=3, ge=0)
+    """How often a failed call of the rewriter is tried again."""
+
+    rewriter_local_model: Path | None = None
+    """The folder of a local instruct model that rewrites prompts in the engine, instead of an endpoint."""
+
+    accept_unknown_prompts: bool = False
+    """Render prompts though most of their letters are unknown to the model's tokenizer."""
+
+    @property
+    def has_rewriter(self) -> bool:
+        return self.rewriter_url is not None or self.rewriter_local_model is not None
+
+
+class LogSettings(Fragment):
+    log_level: str = "INFO"
+    """Level of the JSON log lines on stderr."""

@@ -1,0 +1,33 @@
+"""JSON log lines: one per event, with secrets redacted by pattern."""
+
+import json
+import logging
+import re
+import sys
+from datetime import UTC, datetime
+
+# API keys, JWTs and the signatures of result links, wherever they turn up.
+SECRETS = re.compile(r"cvx-[0-9A-Za-z]{16}\.[0-9A-Za-z]+|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=signature=)[0-9a-f]+")
+_PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+
+
+def redact(text: str) -> str:
+    return SECRETS.sub("[secret]", text)
+
+
+class JsonLines(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}
+        line |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return redact(json.dumps(line, ensure_ascii=False, default=str))
+
+
+def set_up_logs(level: str) -> None:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    logging.getLogger("arq").setLevel(logging.WARNING)
