@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 from gpu_worker.engine.process import Child
 from gpu_worker.health import WorkerHealth
 from gpu_worker.prepare import HttpRewriter
+from gpu_worker.scratch import Scratch
 from gpu_worker.settings import WorkerSettings
 from gpu_worker.task import Workshop
 from gpu_worker.worker import VideoWorker
@@ -46,7 +47,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
         engine=Child("engine", engine),
         finisher=Child("finisher", finisher),
         rewriter=HttpRewriter(settings) if settings.rewriter_url else None,
-        scratch=settings.scratch_folder,
+        scratch=Scratch(settings.scratch_folder, settings.scratch_min_free_mb << 20),
         hang_factor=settings.hang_factor,
     )
     worker = VideoWorker(shop, redis, [settings.checkpoint])
@@ -55,6 +56,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     await worker.main()
     if health:
         health.cancel()
+    shop.scratch.close()
     await redis.aclose()
 
 

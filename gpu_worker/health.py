@@ -26,7 +26,8 @@ class WorkerHealth:
 
     @property
     def is_ready(self) -> bool:
-        return self._worker.engine_is_ready and not self._worker.is_stopping
+        worker = self._worker
+        return worker.engine_is_ready and not worker.is_stopping and not worker.disk_is_full
 
     async def serve(self, port: int) -> None:
         server = await asyncio.start_server(self._answer, "0.0.0.0", port)  # noqa: S104  # probed from outside the pod

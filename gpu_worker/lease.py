@@ -26,6 +26,7 @@ class Lease:
     def __init__(self, store: JobStore, claim: Claim, on_end: Callable[[], Awaitable[None]]) -> None:
         self.claim = claim
         self.ended: LeaseEnd | None = None
+        self.over = asyncio.Event()
         self._store = store
         self._on_end = on_end
         self._beat_s = store.lease_s / 3
@@ -40,6 +41,7 @@ class Lease:
         """Stop the work on this job, once, for the first reason that comes."""
         if self.ended is None:
             self.ended = how
+            self.over.set()
             logger.info("lease ended", extra={"job_id": self.claim.job_id, "how": how.value})
             self._stopping = asyncio.create_task(self._stop())
 
@@ -49,14 +51,19 @@ class Lease:
         while self.ended is not LeaseEnd.LOST:
             await asyncio.sleep(min(REPORT_EVERY_SECONDS, self._beat_s / 2))
             try:
-                if self._noted is not None:
-                    noted, self._noted = self._noted, None
-                    self._heard(await self._store.report(self.claim, *noted))
-                if time.monotonic() - beaten >= self._beat_s:
-                    self._heard(await self._store.beat(self.claim))
-                    beaten = time.monotonic()
+                # A Redis that hangs must not hang the beat: the next one may get through.
+                async with asyncio.timeout(self._beat_s):
+                    if time.monotonic() - beaten >= self._beat_s:
+                        self._heard(await self._store.beat(self.claim))
+                        beaten = time.monotonic()
+                    await self._report()
             except (RedisError, OSError) as exc:
                 logger.warning("beat failed", extra={"job_id": self.claim.job_id, "error": type(exc).__name__})
+
+    async def _report(self) -> None:
+        if self._noted is not None:
+            noted, self._noted = self._noted, None
+            self._heard(await self._store.report(self.claim, *noted))
 
     def _heard(self, hold: Hold) -> None:
         if hold is Hold.LOST:

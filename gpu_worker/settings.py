@@ -22,6 +22,9 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
     scratch: Path | None = None
     """Where frames pass between the children; `scratch` in the state folder if unset."""
 
+    scratch_min_free_mb: int = Field(default=1024, ge=0)
+    """With less free than this the worker takes no jobs and is not ready."""
+
     worker_port: int = Field(default=0, ge=0, le=65535)
     """The port of `/healthz`, `/readyz` and `/metrics`; 0 for none."""
 

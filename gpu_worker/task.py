@@ -6,10 +6,10 @@ import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from redis.exceptions import RedisError
 
@@ -17,6 +17,7 @@ from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Done, Finish, Message, Prepared, Progress, Render
 from gpu_worker.lease import Lease, LeaseEnd
 from gpu_worker.prepare import HttpRewriter
+from gpu_worker.scratch import Scratch
 from video_jobs.catalogue import Catalogue
 from video_jobs.cost import stage_seconds
 from video_jobs.errors import (
@@ -34,7 +35,7 @@ from video_jobs.results import ResultStore
 from video_jobs.store import Charge, JobStore
 
 MIN_SILENCE_SECONDS = 120.0
-UPLOAD_TRIES, REDIS_PAUSE_SECONDS = 8, 0.5
+UPLOAD_TRIES, REDIS_PAUSE_SECONDS, ANSWER_SECONDS = 8, 0.5, 5.0
 
 T = TypeVar("T")
 
@@ -51,7 +52,7 @@ class Workshop:
     engine: Child
     finisher: Child
     rewriter: HttpRewriter | None
-    scratch: Path
+    scratch: Scratch
     hang_factor: float
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -63,7 +64,7 @@ class JobRun:
         self._shop = shop
         self._free_device = free_device
         self._child: Child | None = None
-        self._folder = shop.scratch / f"{claim.job_id}-{claim.token.replace(':', '-')}"
+        self._folder = shop.scratch.path(claim)
         self._rendered = Rendered()
         self._prompt: asyncio.Task[object] | None = None
         self.claim = claim
@@ -145,13 +146,14 @@ class JobRun:
             prompt, by, is_rewritten = record.rendered.prompt, record.rendered.prompt_by, True
         elif rewriter is not None and prompt:
             self.lease.note(Stage.PREPARE, 0.0)
-            prompt, by, is_rewritten = await rewriter.rewrite(prompt), rewriter.name, True
+            prompt, by, is_rewritten = await self._unless_ended(rewriter.rewrite(prompt)), rewriter.name, True
             await patiently(lambda: self._shop.store.prepared(self.claim, prompt, by))
         self._rendered = self._rendered.model_copy(update={"prompt": prompt, "prompt_by": by})
         return prompt, is_rewritten
 
     async def _finish(self, record: JobRecord, frames: Path, video: Path, cover: Path) -> Done:
-        async with self._shop.finishing:
+        await self._unless_ended(self._shop.finishing.acquire())
+        try:
             job = Finish(
                 job_id=self.claim.job_id,
                 token=self.claim.token,
@@ -161,6 +163,8 @@ class JobRun:
                 cover_path=str(cover),
             )
             return await self._in_child(self._shop.finisher, job, record)
+        finally:
+            self._shop.finishing.release()
 
     async def _in_child(self, child: Child, job: Render | Finish, record: JobRecord) -> Done:
         if self.lease.ended is not None:
@@ -229,6 +233,18 @@ class JobRun:
         how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge))
         logger.warning("job handed back", extra={"job_id": self.claim.job_id, "why": why, "how": how.value})
 
+    async def _unless_ended(self, doing: Coroutine[Any, Any, T]) -> T:
+        """What is waited for; JobCancelled as soon as the lease ends."""
+        task, ended = asyncio.create_task(doing), asyncio.create_task(self.lease.over.wait())
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise JobCancelled
+        finally:
+            task.cancel()
+            ended.cancel()
+
     async def _stop_child(self) -> None:
         if self._child is not None:
             await self._child.cancel(*self.claim)
@@ -238,7 +254,8 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
     """Until Redis answers: finished work is never thrown away because it was away."""
     while True:
         try:
-            return await call()
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await call()
         except (RedisError, OSError) as exc:
             logger.warning("waiting for redis", extra={"error": type(exc).__name__})
             await asyncio.sleep(REDIS_PAUSE_SECONDS)

@@ -59,7 +59,11 @@ class VideoWorker(Worker):  # type: ignore[misc]
 
     @property
     def engine_is_ready(self) -> bool:
-        return self._shop.engine.ready is not None
+        return self._shop.engine.is_ready
+
+    @property
+    def disk_is_full(self) -> bool:
+        return self._shop.scratch.is_full()
 
     async def main(self) -> None:
         """Claim and run until told to stop; then see the runs to their end."""
@@ -107,13 +111,26 @@ class VideoWorker(Worker):  # type: ignore[misc]
     async def _next_claim(self) -> Claim:
         while True:
             try:
-                claim = await self._shop.store.claim(self.name, self._routes)
-                if claim is not None:
-                    return claim
-                await self._shop.store.wait_for_work(self._routes, NAP_SECONDS)
+                if await self._can_work():
+                    claim = await self._shop.store.claim(self.name, self._routes)
+                    if claim is not None:
+                        return claim
+                    await self._shop.store.wait_for_work(self._routes, NAP_SECONDS)
             except (RedisError, OSError) as exc:
                 logger.warning("waiting for redis", extra={"error": type(exc).__name__})
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
+
+    async def _can_work(self) -> bool:
+        """No job is taken that this worker could only fail."""
+        if self.disk_is_full:
+            logger.error("scratch disk is full")
+            await asyncio.sleep(NAP_SECONDS)
+            return False
+        try:
+            await self._shop.engine.start()
+        except JobError as error:
+            logger.error("engine did not start", extra={"error": repr(error)})
+        return self.engine_is_ready
 
     def _take(self, claim: Claim) -> None:
         run = JobRun(self._shop, claim, _once(self._device.release))
@@ -143,7 +160,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
 
     async def _announces(self) -> None:
         while True:
-            ready = self._shop.engine.ready
+            ready = self._shop.engine.ready if self.engine_is_ready else None
             with contextlib.suppress(RedisError, OSError):
                 if ready is not None:
                     await self._registry.announce(self.name, self._routes, ready.alphabet)

@@ -21,7 +21,7 @@ from gpu_worker.engine.protocol import (
     encode,
     length_of,
 )
-from video_jobs.errors import EngineDied, EngineHung, JobCancelled, error_for
+from video_jobs.errors import EngineDied, EngineHung, JobCancelled, ModelUnavailable, error_for
 
 START_LIMIT_SECONDS = 1800.0
 CANCEL_GRACE_SECONDS = 10.0
@@ -55,19 +55,28 @@ class Child:
 
     async def start(self) -> Ready:
         """Start the child unless it runs, and wait until it is ready; each failure in a row waits longer."""
-        if self.ready is not None and self._process is not None and self._process.returncode is None:
+        if self.ready is not None and self.is_ready:
             return self.ready
         await self.kill()
         if self._failures:
             await asyncio.sleep(min(MAX_BACKOFF_SECONDS, 0.2 * 2**self._failures))
         self._failures += 1
         await self._spawn()
-        message = await self._read(START_LIMIT_SECONDS)
+        try:
+            message = await self._read(START_LIMIT_SECONDS)
+        except TimeoutError as exc:
+            await self.kill()
+            raise ModelUnavailable(f"{self.name} took too long to start") from exc
         if not isinstance(message, Ready):
+            await self.kill()
             raise EngineDied(f"{self.name} began with {message.kind}")
         self.ready, self._failures = message, 0
         logger.info("child ready", extra={"child": self.name, "pid": self.pid})
         return message
+
+    @property
+    def is_ready(self) -> bool:
+        return self.ready is not None and self._process is not None and self._process.returncode is None
 
     @property
     def pid(self) -> int | None:

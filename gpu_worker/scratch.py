@@ -1,0 +1,49 @@
+"""The worker's scratch disk: a folder for each process, in it one for each attempt; what the dead left is swept."""
+
+import contextlib
+import fcntl
+import os
+import shutil
+from pathlib import Path
+
+from video_jobs.job import Claim
+
+
+class Scratch:
+    def __init__(self, root: Path, min_free_bytes: int) -> None:
+        root.mkdir(parents=True, exist_ok=True)
+        self._min_free_bytes = min_free_bytes
+        for folder in root.iterdir():
+            _sweep(folder)
+        self._folder = root / f"{os.getpid()}-{os.urandom(4).hex()}"
+        self._folder.mkdir()
+        self._lock = _lock(self._folder)
+
+    def is_full(self) -> bool:
+        return shutil.disk_usage(self._folder).free < self._min_free_bytes
+
+    def path(self, claim: Claim) -> Path:
+        """The folder of this attempt alone."""
+        return self._folder / f"{claim.job_id}-{claim.token.replace(':', '-')}"
+
+    def close(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _lock(folder: Path) -> int:
+    """Hold the folder as long as this process lives; BlockingIOError if another one does."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _sweep(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        descriptor = _lock(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
