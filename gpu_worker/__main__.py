@@ -52,10 +52,12 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     )
     worker = VideoWorker(shop, redis, [settings.checkpoint])
     _stop_on_signals(worker, settings.grace_seconds)
-    health = asyncio.create_task(WorkerHealth(worker).serve(settings.worker_port)) if settings.worker_port else None
+    health = WorkerHealth(worker)
+    shop.on_end = health.count
+    listener = asyncio.create_task(health.serve(settings.worker_port)) if settings.worker_port else None
     await worker.main()
-    if health:
-        health.cancel()
+    if listener:
+        listener.cancel()
     shop.scratch.close()
     await redis.aclose()
 

@@ -54,6 +54,9 @@ class Workshop:
     rewriter: HttpRewriter | None
     scratch: Scratch
     hang_factor: float
+    on_end: Callable[[str, dict[str, float]], None] = lambda _how, _stage_seconds: None
+    """Told how every attempt ended, and the seconds of its stages."""
+
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -208,6 +211,7 @@ class JobRun:
             await self._publish(ending)
         elif self.lease.ended is LeaseEnd.LOST:
             logger.warning("attempt dropped", extra={"job_id": self.claim.job_id})
+            self._shop.on_end("lost", {})
         elif self.lease.ended is LeaseEnd.DRAINED:
             await self._requeue("drained", Charge.FREE)
         elif isinstance(ending, JobCancelled) or self.lease.ended is LeaseEnd.CANCELLED:
@@ -224,6 +228,7 @@ class JobRun:
 
     async def _publish(self, outcome: Outcome) -> None:
         published = await patiently(lambda: self._shop.store.finish(self.claim, outcome))
+        self._shop.on_end(outcome.state.value if published else "refused", outcome.rendered.stage_seconds)
         logger.info(
             "job ended" if published else "result refused",
             extra={"job_id": self.claim.job_id, "token": self.claim.token, "state": outcome.state.value},
@@ -231,6 +236,7 @@ class JobRun:
 
     async def _requeue(self, why: str, charge: Charge) -> None:
         how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge))
+        self._shop.on_end(why, {})
         logger.warning("job handed back", extra={"job_id": self.claim.job_id, "why": why, "how": how.value})
 
     async def _unless_ended(self, doing: Coroutine[Any, Any, T]) -> T:

@@ -1,0 +1,92 @@
+"""One attempt after another, in this process, with stand-in children and a rewriter that a test controls."""
+
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gpu_worker.engine.process import Child
+from gpu_worker.scratch import Scratch
+from gpu_worker.task import JobRun, Workshop
+from video_jobs.catalogue import load_catalogue
+from video_jobs.errors import RewriterUnavailable
+from video_jobs.job import JobState
+from video_jobs.results import FolderStore
+from video_jobs.store import JobStore
+
+STANDIN = Path(__file__).parents[2] / "standins" / "child.py"
+
+
+class Rewriter:
+    """Answers what it was given, in turn."""
+
+    name = "http:writer"
+
+    def __init__(self, *answers: str) -> None:
+        self.answers = list(answers)
+
+    async def rewrite(self, prompt: str) -> str:
+        if not self.answers:
+            raise RewriterUnavailable
+        return self.answers.pop(0)
+
+
+@pytest.fixture
+async def shop(store: JobStore, tmp_path: Path) -> AsyncIterator[Workshop]:
+    shop = Workshop(
+        store=store,
+        results=FolderStore(tmp_path / "results"),
+        catalogue=load_catalogue(),
+        engine=Child("engine", [sys.executable, str(STANDIN), "engine"]),
+        finisher=Child("finisher", [sys.executable, str(STANDIN), "finisher"]),
+        rewriter=None,
+        scratch=Scratch(tmp_path / "scratch", 0),
+        hang_factor=10,
+    )
+    yield shop
+    await shop.engine.kill()
+    await shop.finisher.kill()
+    shop.scratch.close()
+
+
+async def attempt(shop: Workshop) -> None:
+    claim = await shop.store.claim("w1", ["tiny"])
+    assert claim is not None
+    await JobRun(shop, claim, lambda: None).run()
+
+
+async def test_retry_renders_the_recorded_rewrite(shop: Workshop, queue_job) -> None:
+    shop.rewriter = Rewriter("die", "never asked for")
+    job = await queue_job(prompt="一只猫")
+    await attempt(shop)
+    record = await shop.store.get(job.id)
+    assert record.state is JobState.QUEUED
+    assert (record.rendered.prompt, record.rendered.prompt_by) == ("die", "http:writer")
+
+    await attempt(shop)
+
+    assert shop.rewriter.answers == ["never asked for"]
+
+
+async def test_rewriter_that_is_down_hands_the_job_back_before_rendering(shop: Workshop, queue_job) -> None:
+    shop.rewriter = Rewriter()
+    job = await queue_job()
+
+    await attempt(shop)
+
+    record = await shop.store.get(job.id)
+    assert record.state is JobState.QUEUED
+    assert record.attempts[0].ended_by == RewriterUnavailable.code
+    assert record.stage is None or record.stage.value == "prepare"
+
+
+async def test_every_attempt_is_counted_with_the_seconds_of_its_stages(shop: Workshop, queue_job) -> None:
+    counted: list[tuple[str, dict[str, float]]] = []
+    shop.on_end = lambda how, stage_seconds: counted.append((how, stage_seconds))
+    await queue_job()
+
+    await attempt(shop)
+
+    assert [how for how, _ in counted] == ["succeeded"]
+    assert counted[0][1].keys() == {"denoise", "finish", "upload"}

@@ -1,0 +1,56 @@
+"""The worker's listener."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from types import SimpleNamespace
+
+import httpx2
+import pytest
+
+from gpu_worker.health import WorkerHealth
+
+
+@pytest.fixture
+def worker() -> SimpleNamespace:
+    """What the listener asks of a worker."""
+    return SimpleNamespace(runs={}, engine_is_ready=True, is_stopping=False, disk_is_full=False)
+
+
+@pytest.fixture
+async def client(worker: SimpleNamespace) -> AsyncIterator[httpx2.AsyncClient]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    health = WorkerHealth(worker)  # type: ignore[arg-type]
+    health.count("succeeded", {"denoise": 2.0})
+    listener = asyncio.create_task(health.serve(port))
+    await asyncio.sleep(0.1)
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
+        yield client
+    listener.cancel()
+    await asyncio.gather(listener, return_exceptions=True)
+
+
+@pytest.mark.parametrize(("name", "value"), [("engine_is_ready", False), ("is_stopping", True), ("disk_is_full", True)])
+async def test_worker_that_cannot_take_jobs_is_alive_but_not_ready(
+    name: str, value: bool, worker: SimpleNamespace, client: httpx2.AsyncClient
+) -> None:
+    assert (await client.get("/readyz")).status_code == 200
+
+    setattr(worker, name, value)
+
+    assert (await client.get("/readyz")).status_code == 503
+    assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_metrics_count_attempts_and_stage_seconds(client: httpx2.AsyncClient) -> None:
+    text = (await client.get("/metrics")).text
+
+    assert 'cogvideox_worker_attempts_total{how="succeeded"} 1.0' in text
+    assert 'cogvideox_worker_stage_seconds_sum{stage="denoise"} 2.0' in text
+    assert "cogvideox_worker_ready 1.0" in text
+
+
+async def test_unknown_page_is_not_found(client: httpx2.AsyncClient) -> None:
+    assert (await client.get("/secrets")).status_code == 404
