@@ -105,6 +105,13 @@ class JobStore:
         )
         return Admission(verdict=Verdict(verdict.decode()), job_id=known.decode())
 
+    async def find(self, tenant: str, request_id: str) -> tuple[str, str] | None:
+        """The job id and body hash that were accepted under this request id."""
+        job_id, body_hash, accepted = await self.redis.hmget(  # type: ignore[misc]
+            keys.idempotency(tenant, request_id), ["job_id", "body_hash", "accepted"]
+        )
+        return (job_id.decode(), body_hash.decode()) if accepted else None
+
     async def accept(self, job: Job) -> str:
         """Write the job for good; the id of the winner if another copy overtook us, empty if its body differs."""
         fields = {

@@ -1,0 +1,46 @@
+"""What a route may ask for. The objects are opened once, in the app's lifespan."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+from redis.asyncio import Redis
+
+from server.images import ImageIntake
+from server.intake import JobIntake
+from server.keys import KeyRing
+from server.metrics import GatewayMetrics
+from server.settings import GatewaySettings
+from server.tokens import Caller, authenticate
+from video_jobs.results import FolderStore, LinkSigner
+from video_jobs.store import JobStore
+
+
+@dataclass
+class House:
+    """Everything a running gateway holds."""
+
+    settings: GatewaySettings
+    redis: Redis
+    store: JobStore
+    ring: KeyRing
+    results: FolderStore
+    signer: LinkSigner
+    images: ImageIntake
+    intake: JobIntake
+    metrics: GatewayMetrics
+
+
+def get_house(request: Request) -> House:
+    house: House = request.app.state.house
+    return house
+
+
+TheHouse = Annotated[House, Depends(get_house)]
+
+
+async def get_caller(request: Request, house: TheHouse) -> Caller:
+    return await authenticate(request.headers.get("authorization"), house.ring)
+
+
+TheCaller = Annotated[Caller, Depends(get_caller)]

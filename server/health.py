@@ -1,0 +1,52 @@
+"""Whether the gateway is alive, and whether it may take jobs: Redis answers and keeps what it is told."""
+
+import asyncio
+import logging
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from server.deps import TheHouse
+
+router = APIRouter(include_in_schema=False)
+logger = logging.getLogger(__name__)
+
+
+@router.get("/healthz")
+async def is_alive() -> dict[str, str]:
+    return {"status": "alive"}
+
+
+@router.get("/readyz")
+async def is_ready(house: TheHouse) -> JSONResponse:
+    """503 with the reasons while jobs must not be taken."""
+    problems = await redis_problems(house.redis)
+    if house.settings.allow_unsafe_redis:
+        problems = [problem for problem in problems if problem.startswith("redis does not answer")]
+    try:
+        await asyncio.to_thread(house.results.check)
+    except OSError as exc:
+        problems.append(f"the store cannot be written: {exc.strerror}")
+    return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+
+
+async def redis_problems(redis: Redis) -> list[str]:
+    """Why this Redis could lose an accepted job; empty when it could not."""
+    try:
+        said = await redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
+    except ResponseError:
+        return ["redis hides its configuration: set COGVIDEOX_ALLOW_UNSAFE_REDIS to vouch for it"]
+    except (RedisError, OSError) as exc:
+        return [f"redis does not answer: {type(exc).__name__}"]
+    problems = []
+    if said["appendonly"] != "yes":
+        problems.append("redis keeps no append-only file: set appendonly yes")
+    elif said["appendfsync"] == "no":
+        problems.append("redis never syncs its file: set appendfsync always")
+    elif said["appendfsync"] != "always":
+        logger.warning("redis syncs once a second: a power cut may lose the last second of accepted jobs")
+    if said["maxmemory-policy"] != "noeviction":
+        problems.append(f"redis evicts keys ({said['maxmemory-policy']}): set maxmemory-policy noeviction")
+    return problems

@@ -1,0 +1,105 @@
+"""Image intake: whatever form the caller sends, a clean PNG in the store, named by its content."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from server.decode import TOO_LARGE
+from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge
+from server.settings import GatewaySettings
+from server.zhipu.errors import Refusal
+from video_jobs.job import ImageRef
+from video_jobs.results import ResultStore
+
+DECODE_SECONDS, MAX_DECODERS = 10.0, 4
+
+
+class ImageIntake:
+    def __init__(self, store: ResultStore, settings: GatewaySettings) -> None:
+        self._store = store
+        self._max_bytes = settings.max_image_bytes
+        self._fetcher = ImageFetcher(settings.max_image_bytes, settings.image_fetch_seconds, settings.image_allow)
+        self._room = asyncio.Semaphore(MAX_DECODERS)
+
+    async def take(self, image_url: Any) -> ImageRef:
+        """Fetch or decode, clean and store; Refusal if the caller's image cannot be used."""
+        try:
+            raw = await self._bytes(one_image(image_url))
+        except ImageTooLarge as exc:
+            raise Refusal("1214", "image_url", "image_size") from exc
+        except (AddressRefused, FetchFailed) as exc:
+            raise Refusal("1214", "image_url", "image_fetch") from exc
+        return await self._keep(await self._clean(raw))
+
+    async def close(self) -> None:
+        await self._fetcher.close()
+
+    async def _bytes(self, text: str) -> bytes:
+        if text[:7].lower() == "http://" or text[:8].lower() == "https://":
+            return await self._fetcher.fetch(text)
+        return await asyncio.to_thread(decode_base64, text, self._max_bytes)
+
+    async def _clean(self, raw: bytes) -> bytes:
+        async with self._room:
+            child = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", "server.decode"),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+            )
+            try:
+                async with asyncio.timeout(DECODE_SECONDS):
+                    cleaned, _ = await child.communicate(raw)
+            except TimeoutError as exc:
+                raise Refusal("1214", "image_url", "image_format") from exc
+            finally:
+                if child.returncode is None:
+                    child.kill()
+                    await child.wait()
+        if child.returncode:
+            raise Refusal("1214", "image_url", "image_size" if child.returncode == TOO_LARGE else "image_format")
+        return cleaned
+
+    async def _keep(self, png: bytes) -> ImageRef:
+        digest = hashlib.sha256(png).hexdigest()
+        key = f"images/{digest}.png"
+        await asyncio.to_thread(_put, self._store, key, png)
+        return ImageRef(key=key, sha256=digest, width=int.from_bytes(png[16:20]), height=int.from_bytes(png[20:24]))
+
+
+def one_image(image_url: Any) -> str:
+    """The image's text out of a string, a one-element list or an object with `url`."""
+    if isinstance(image_url, list) and len(image_url) > 1:
+        raise Refusal("1214", "image_url", "last_frame")
+    if isinstance(image_url, list) and image_url:
+        return one_image(image_url[0])
+    if isinstance(image_url, dict):
+        return one_image(image_url.get("url"))
+    if not isinstance(image_url, str) or not image_url:
+        raise Refusal("1214", "image_url")
+    return image_url
+
+
+def decode_base64(text: str, max_bytes: int) -> bytes:
+    """A data URI, with or without a space after its comma, or raw base64."""
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    text = "".join(text.split())
+    if len(text) * 3 // 4 > max_bytes + 2:
+        raise Refusal("1214", "image_url", "image_size")
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise Refusal("1214", "image_url", "image_format") from exc
+
+
+def _put(store: ResultStore, key: str, png: bytes) -> None:
+    with tempfile.NamedTemporaryFile(suffix=".png") as file:
+        file.write(png)
+        file.flush()
+        store.put(key, Path(file.name), "image/png")

@@ -1,0 +1,58 @@
+"""Everything a gateway may be told."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from video_jobs.settings import LogSettings, ModelSettings, PromptSettings, QueueSettings, StoreSettings
+
+MEBIBYTE = 1024 * 1024
+
+
+class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings, LogSettings):
+    host: str = "127.0.0.1"
+    """The address that the gateway listens on."""
+
+    port: int = Field(default=8000, ge=0, le=65535)
+    """The port that the gateway listens on."""
+
+    metrics_port: int = Field(default=0, ge=0, le=65535)
+    """Port of the gateway's /metrics; 0 turns it off."""
+
+    prefix: str = Field(default="/api/paas/v4", pattern=r"^(/[\w.-]+)*$")
+    """The path before `/videos/generations`."""
+
+    master_key_file: Path | None = None
+    """The key that seals API-key secrets; `master.key` in the state folder when not set."""
+
+    allow_unsafe_redis: bool = False
+    """Serve although Redis may evict or lose jobs, or hides its configuration."""
+
+    max_prompt_characters: int = Field(default=512, gt=0)
+    """The longest prompt, in Unicode code points."""
+
+    max_body_bytes: int = Field(default=7 * MEBIBYTE, gt=0)
+    """The largest request body: an image of 5 MiB as base64 fits."""
+
+    body_seconds: float = Field(default=60, gt=0)
+    """How long a request body may take to arrive."""
+
+    max_image_bytes: int = Field(default=5 * MEBIBYTE, gt=0)
+    """The largest image, as fetched or decoded from base64."""
+
+    image_fetch_seconds: float = Field(default=10, gt=0)
+    """How long fetching an image may take, redirects and all."""
+
+    image_allow: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Inner addresses images may be fetched from all the same: `HOST:PORT`, separated by commas."""
+
+    @field_validator("image_allow", mode="before")
+    @classmethod
+    def split_by_commas(cls, value: object) -> object:
+        return frozenset(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @property
+    def master_key(self) -> Path:
+        return self.master_key_file or self.state / "master.key"

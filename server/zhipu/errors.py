@@ -1,0 +1,47 @@
+"""Errors as Zhipu's clients read them: `{"error": {"code", "message"}}`, in Chinese, or in English when asked."""
+
+import json
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import Response
+
+from server.zhipu.words import DETAILS, JOB_ERRORS, OTHER_JOB_ERROR, TABLE
+
+
+class Refusal(Exception):
+    """A request answered with a business error. `detail` is a key of DETAILS, or allowed values as they are."""
+
+    def __init__(self, code: str, field: str = "", detail: str = "", status: int = 0, **values: str) -> None:
+        super().__init__(code, field, detail)
+        self.code, self.field, self.detail, self.status, self.values = code, field, detail, status, values
+
+
+class Utf8Json(Response):
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        # Clients show the raw text: Chinese must stay readable.
+        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+
+
+def prefers_english(request: Request) -> bool:
+    return request.headers.get("accept-language", "").strip().lower().startswith("en")
+
+
+def answer(request: Request, refusal: Refusal) -> Utf8Json:
+    row = TABLE[refusal.code]
+    english = prefers_english(request)
+    known = DETAILS.get(refusal.detail)
+    detail = known[english] if known else (f"{': ' if english else '：'}{refusal.detail}" if refusal.detail else "")
+    message = (row.en if english else row.zh).format(field=refusal.field, detail=detail, **refusal.values)
+    headers = {"x-should-retry": "true" if row.should_retry else "false"}
+    if (refusal.status or row.status) == 503:
+        headers["Retry-After"] = "5"
+    body = {"error": {"code": refusal.code, "message": message}}
+    return Utf8Json(body, status_code=refusal.status or row.status, headers=headers)
+
+
+def job_error(code: str | None, english: bool) -> dict[str, str]:
+    zhipu_code, zh, en = JOB_ERRORS.get(code or "", OTHER_JOB_ERROR)
+    return {"code": zhipu_code, "message": en if english else zh}
