@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 
+from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from gpu_worker.engine.process import Child
@@ -62,10 +63,11 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     await redis.aclose()
 
 
-async def _redis(settings: WorkerSettings):  # type: ignore[no-untyped-def]
+async def _redis(settings: WorkerSettings) -> Redis:
     while True:
         try:
-            return await open_redis(settings.redis_url.get_secret_value())
+            redis: Redis = await open_redis(settings.redis_url.get_secret_value())
+            return redis
         except (RedisError, OSError) as exc:
             logger.warning("waiting for redis", extra={"error": type(exc).__name__})
             await asyncio.sleep(1)

@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+from collections.abc import Callable
 from typing import Any
 
 from arq.connections import ArqRedis
@@ -67,8 +68,8 @@ class VideoWorker(Worker):  # type: ignore[misc]
 
     async def main(self) -> None:
         """Claim and run until told to stop; then see the runs to their end."""
-        await self._start_children()
-        loops = [self._claims(), self._hears_cancels(), self._announces(), run_reaper(self._shop.store)]
+        # Loading can take minutes; a worker that is told to stop meanwhile stops.
+        loops = [self._starts_and_claims(), self._hears_cancels(), self._announces(), run_reaper(self._shop.store)]
         running = [asyncio.create_task(loop) for loop in loops]
         await self._stopping.wait()
         for task in running:
@@ -101,6 +102,10 @@ class VideoWorker(Worker):  # type: ignore[misc]
                 return
             except (JobError, OSError, TimeoutError) as exc:
                 logger.error("a child did not start", extra={"error": repr(exc)})
+
+    async def _starts_and_claims(self) -> None:
+        await self._start_children()
+        await self._claims()
 
     async def _claims(self) -> None:
         while True:
@@ -167,7 +172,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
             await asyncio.sleep(ANNOUNCE_EVERY_SECONDS)
 
 
-def _once(release: Any) -> Any:
+def _once(release: Callable[[], None]) -> Callable[[], None]:
     """Called when rendering is over and again when the run is: only the first counts."""
     calls = iter([release])
     return lambda: next(calls, lambda: None)()
