@@ -35,7 +35,7 @@ async def is_ready(house: TheHouse) -> JSONResponse:
 async def redis_problems(redis: Redis) -> list[str]:
     """Why this Redis could lose an accepted job; empty when it could not."""
     try:
-        said = await redis.config_get("appendonly", "appendfsync", "maxmemory-policy")
+        said = await redis.config_get("appendonly", "appendfsync", "maxmemory-policy")  # type: ignore[arg-type]
     except ResponseError:
         return ["redis hides its configuration: set COGVIDEOX_ALLOW_UNSAFE_REDIS to vouch for it"]
     except (RedisError, OSError) as exc:

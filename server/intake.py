@@ -36,13 +36,13 @@ class JobIntake:
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
             return known
         wanted = check(body, self._catalogue, self._settings.checkpoint, self._settings.max_prompt_characters)
-        if body.image_url:
+        if body.has_image:
             one_image(body.image_url)
         await self._check_letters(body.prompt or "")
         if known := await self._admit(caller, request_id, body_hash, job_id):
             return known
         try:
-            image = await self._images.take(body.image_url) if body.image_url else None
+            image = await self._images.take(body.image_url) if body.has_image else None
             job = self._job(wanted, caller, job_id, request_id, body_hash, image)
         except BaseException:
             await self._store.release(caller.tenant, request_id, job_id)

@@ -25,10 +25,11 @@ async def open_redis(url: str) -> ArqRedis:
 
 def lazy_redis(url: str) -> Redis:
     """A client that connects when it is first asked: for a process that must live while Redis is away."""
-    return Redis.from_url(
+    client: Redis = Redis.from_url(
         url,
         retry=Retry(ExponentialBackoff(cap=0.2, base=0.02), 3),
         retry_on_error=[RedisConnectionError, OSError],
         socket_connect_timeout=2,
         socket_timeout=10,
     )
+    return client

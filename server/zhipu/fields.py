@@ -31,6 +31,10 @@ class GenerationBody(BaseModel):
     user_id: StrictStr | None = None
     seed: StrictInt | None = None
 
+    @property
+    def has_image(self) -> bool:
+        return self.image_url not in (None, "")
+
 
 class Wanted(Frozen):
     """A checked request. The image, which costs a fetch, comes last."""
@@ -80,14 +84,14 @@ def check(body: GenerationBody, catalogue: Catalogue, checkpoint: str, max_promp
     code = catalogue.models.get(body.model)
     if code is None:
         raise Refusal("1211")
-    if not body.prompt and not body.image_url:
+    if not body.prompt and not body.has_image:
         raise Refusal("1213", "prompt")
     if body.prompt and len(body.prompt) > max_prompt:
         raise Refusal("1261")
     _check_text(body)
     _one_of(code, "size", body.size, list(code.sizes), code.default_size)
     native = catalogue.checkpoints[checkpoint]
-    if body.image_url and not native.image:
+    if body.has_image and not native.image:
         raise Refusal("1214", "image_url", "no_images")
     return Wanted(
         body=body,
