@@ -1,0 +1,108 @@
+"""The command line of `cogvideox-server`. Each part is imported only when it is asked for."""
+
+import argparse
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """A wrong option gets one clear line, not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = OneLineParser(prog="cogvideox-server", description="A self-hosted server for Zhipu's CogVideoX video API.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=OneLineParser)
+    _add_up(commands.add_parser("up", help="run everything on this machine", description=_UP))
+    for name, what in (("gateway", _GATEWAY), ("worker", _WORKER)):
+        commands.add_parser(name, help=what.partition(":")[0], description=what)
+    _add_keys(commands.add_parser("keys", help="make, list and revoke API keys", description=_KEYS))
+    commands.add_parser("version", help="print the version", description="Print the version.")
+    return parser
+
+
+_UP = (
+    "Run everything on this machine: Redis (REDIS_URL, or one from PATH, or the bundled one), the gateway, the "
+    "workers, and results as files in the state folder. Prints the base URL, an API key and a snippet to paste. "
+    "Ctrl-C stops everything; started again on the same folder, keys, jobs and results are still there."
+)
+_GATEWAY = "run one gateway: HTTP in, jobs out. Configured by COGVIDEOX_… variables, see docs/configuration.md."
+_WORKER = "run one GPU worker: a job id in, a video in the store. Configured by COGVIDEOX_… variables."
+_KEYS = "API keys, `id.secret`. Found: the Redis of `up` in the state folder, else COGVIDEOX_REDIS_URL."
+
+
+def _add_up(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--state", type=Path, default=Path("state"), help="folder of jobs, results and keys (default: ./state)"
+    )
+    parser.add_argument("--workers", type=_count, help="how many workers (default: one for each GPU, else one)")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to render (default: auto)"
+    )
+    parser.add_argument(
+        "--model", default="tiny", help="`tiny`, a folder, or a hub id in diffusers layout (default: tiny)"
+    )
+    parser.add_argument("--checkpoint", help="the catalogue's name for these weights (default: found out)")
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON line on stdout when ready, all else on stderr"
+    )
+
+
+def _add_keys(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=OneLineParser)
+    create = actions.add_parser(
+        "create", help="make a key and print it, once", description="Make a key and print it, once."
+    )
+    create.add_argument("--tenant", default="default", help="whose key it is (default: %(default)s)")
+    create.add_argument("--name", default="", help="what it is for")
+    listing = actions.add_parser(
+        "list", help="list keys without their secrets", description="List keys: id, tenant, name."
+    )
+    revoke = actions.add_parser("revoke", help="revoke a key", description="Revoke a key; gateways follow within 5 s.")
+    revoke.add_argument("id", help="the key's id, or the whole key")
+    for action in (create, listing, revoke):
+        action.add_argument("--state", type=Path, help="the state folder of `up` (default: ./state)")
+        action.add_argument("--redis-url", help="the Redis to use")
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text} is not a port")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of workers")
+    return int(text)
+
+
+def main() -> int:
+    args = build_parser().parse_args()
+    if args.command == "version":
+        print(metadata.version("cogvideox-server"))
+    elif args.command == "up":
+        from cogvideox_server.up import up
+
+        return up(args)
+    elif args.command == "keys":
+        from cogvideox_server.keys import keys
+
+        return keys(args)
+    else:
+        package = {"gateway": "server", "worker": "gpu_worker"}[args.command]
+        os.execv(sys.executable, [sys.executable, "-P", "-m", package])  # noqa: S606  # an argument list, no shell
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

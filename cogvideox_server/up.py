@@ -1,0 +1,226 @@
+"""`cogvideox-server up`: everything on one machine, as separate processes, with embedded defaults."""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cogvideox_server.models import NoSuchCheckpoint, checkpoint_of
+from cogvideox_server.redis import NoRedisHere, redis_binary, redis_command, socket_path
+from cogvideox_server.supervisor import Supervisor
+
+READY_SECONDS = 900.0
+PREFIX = "/api/paas/v4/"
+
+SNIPPET = """
+    import time
+    from zhipuai import ZhipuAI                          # pip install zhipuai
+
+    client = ZhipuAI(api_key="{key}",
+                     base_url="{url}")
+    task = client.videos.generations(model="cogvideox-2", prompt="a red ball rolls over green grass", size="720x480")
+    while (result := client.videos.retrieve_videos_result(id=task.id)).task_status == "PROCESSING":
+        time.sleep(2)
+    print(result.task_status, result.video_result)
+"""
+
+
+class CannotStart(Exception):
+    """One line that says why, and what to do."""
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def up(args: argparse.Namespace) -> int:
+    try:
+        with _alone(args.state):
+            return House(args).run()
+    except (CannotStart, NoRedisHere, NoSuchCheckpoint) as error:
+        say(f"cogvideox-server up: {error}")
+        return 1
+
+
+@contextlib.contextmanager
+def _alone(state: Path) -> Iterator[None]:
+    """One `up` per state folder; the second is told who holds it."""
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / "up.pid").open("a+") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            lock.seek(0)
+            raise CannotStart(f"{state} is in use by the `up` with pid {lock.read().strip()}") from exc
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+class House:
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._state: Path = args.state.resolve()
+        self._supervisor = Supervisor(say)
+        self._signals = 0
+        self._port = args.port or _free_port(args.host)
+        shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host  # noqa: S104  # compared, not bound
+        self._origin = f"http://{shown}:{self._port}"
+
+    def run(self) -> int:
+        for sign in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(sign, self._note_signal)
+        started = time.monotonic()
+        try:
+            self._start()
+            self._show(time.monotonic() - started)
+            while not self._signals:
+                self._supervisor.tend()
+                time.sleep(0.2)
+        except _Stopped:
+            pass
+        finally:
+            say("stopping; again to stop at once")
+            self._supervisor.stop(lambda: self._signals > 1)
+        return 0
+
+    def _note_signal(self, *_: object) -> None:
+        self._signals += 1
+
+    def _start(self) -> None:
+        environment = self._environment()
+        url = os.environ.get("COGVIDEOX_REDIS_URL") or os.environ.get("REDIS_URL")
+        environment["COGVIDEOX_REDIS_URL"] = url or self._start_redis()
+        say(f"starting the gateway at {self._origin}")
+        self._key = asyncio.run(_first_key(self._state, environment["COGVIDEOX_REDIS_URL"]))
+        self._supervisor.start("gateway", [sys.executable, "-P", "-m", "server"], environment)
+        self._wait("gateway", lambda: _answers(f"{self._origin}/readyz"), "the gateway is not ready")
+        say(f"starting {self._workers} worker(s) with the model {self._args.model} (the first start makes or loads it)")
+        for _ in range(self._workers):
+            self._supervisor.start("worker", [sys.executable, "-P", "-m", "gpu_worker"], environment)
+        self._wait(
+            "worker",
+            lambda: asyncio.run(_ready_workers(environment["COGVIDEOX_REDIS_URL"])) >= self._workers,
+            "no worker is ready",
+        )
+
+    @property
+    def _workers(self) -> int:
+        return int(self._args.workers or _gpus(self._args.device))
+
+    def _environment(self) -> dict[str, str]:
+        model = self._args.model
+        return {
+            "COGVIDEOX_STATE": str(self._state),
+            "COGVIDEOX_HOST": self._args.host,
+            "COGVIDEOX_PORT": str(self._port),
+            "COGVIDEOX_PUBLIC_URL": os.environ.get("COGVIDEOX_PUBLIC_URL", self._origin),
+            "COGVIDEOX_MODEL": str(Path(model).resolve()) if Path(model).is_dir() else model,
+            "COGVIDEOX_CHECKPOINT": self._args.checkpoint or checkpoint_of(model),
+            "COGVIDEOX_DEVICE": self._args.device,
+            "COGVIDEOX_LOG_LEVEL": os.environ.get("COGVIDEOX_LOG_LEVEL", "WARNING"),
+        }
+
+    def _start_redis(self) -> str:
+        binary, path = redis_binary(), socket_path(self._state)
+        say(f"starting Redis ({binary}), append-only, in {self._state / 'redis'}")
+        self._supervisor.start("redis", redis_command(binary, self._state, path), {})
+        self._wait("redis", lambda: _listens(path), "Redis did not start")
+        return f"unix://{path}"
+
+    def _wait(self, name: str, is_there: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not is_there():
+            if self._signals:
+                raise _Stopped
+            if not self._supervisor.is_running(name) or time.monotonic() > deadline:
+                raise CannotStart(f"{otherwise}; its messages are above")
+            time.sleep(0.1)
+
+    def _show(self, seconds: float) -> None:
+        base_url = self._origin + PREFIX
+        if self._args.json:
+            pids: dict[str, object] = {"redis": next(iter(self._supervisor.pids("redis")), None)}
+            pids |= {"gateway": self._supervisor.pids("gateway")[0], "workers": self._supervisor.pids("worker")}
+            ready = {"base_url": base_url, "api_key": self._key, "state": str(self._state), "pids": pids}
+            print(json.dumps(ready), flush=True)
+            return
+        print(f"\nReady in {seconds:.1f} s.\n\n  URL   {base_url}\n  key   {self._key}", flush=True)
+        print(SNIPPET.format(key=self._key, url=base_url) + "\nCtrl-C stops everything.", flush=True)
+
+
+class _Stopped(Exception):
+    """A signal came while starting."""
+
+
+async def _first_key(state: Path, redis_url: str) -> str:
+    """The key this state folder has shown since its first start."""
+    from server.keys import KeyRing
+    from video_jobs.queue import lazy_redis
+    from video_jobs.results import secret_file
+
+    shown = state / "first-key"
+    redis = lazy_redis(redis_url)
+    try:
+        ring = KeyRing(redis, secret_file(state / "master.key"))
+        if shown.is_file() and await ring.find(shown.read_text().partition(".")[0]):
+            return shown.read_text()
+        key = await ring.create("default", "first key of this machine")
+        with os.fdopen(os.open(shown, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+            file.write(key)
+        return key
+    finally:
+        await redis.aclose()
+
+
+async def _ready_workers(redis_url: str) -> int:
+    from video_jobs.queue import lazy_redis
+    from video_jobs.workers import WorkerRegistry
+
+    redis = lazy_redis(redis_url)
+    try:
+        return len(await WorkerRegistry(redis).ready())
+    finally:
+        await redis.aclose()
+
+
+def _free_port(host: str) -> int:
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        return probe.connect_ex(str(path)) == 0
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310  # our own gateway
+            return bool(reply.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _gpus(device: str) -> int:
+    """One worker for each GPU; one on a machine without."""
+    if device == "cpu":
+        return 1
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
+        return max(1, len(listed.stdout.strip().splitlines()))
+    except (OSError, subprocess.SubprocessError):
+        return 1
