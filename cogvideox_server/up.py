@@ -25,7 +25,7 @@ PREFIX = "/api/paas/v4/"
 
 SNIPPET = """
     import time
-    from zhipuai import ZhipuAI                          # pip install zhipuai
+    from zhipuai import ZhipuAI                          # pip install zhipuai sniffio
 
     client = ZhipuAI(api_key="{key}",
                      base_url="{url}")

@@ -1,0 +1,128 @@
+"""The promises of the one command: signals, orphans, restarts, locks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.e2e, pytest.mark.worker, pytest.mark.timeout(300)]
+
+
+def call(ready: dict[str, Any], path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    request = urllib.request.Request(
+        ready["base_url"] + path,
+        data=json.dumps(body).encode() if body else None,
+        headers={"Authorization": ready["api_key"]},
+    )
+    with urllib.request.urlopen(request) as reply:
+        read: dict[str, Any] = json.load(reply)
+        return read
+
+
+def submit(ready: dict[str, Any], **body: Any) -> str:
+    asked = {"model": "cogvideox-2", "prompt": "a cat", "size": "720x480", **body}
+    return str(call(ready, "videos/generations", asked)["id"])
+
+
+def ended(ready: dict[str, Any], task: str) -> dict[str, Any]:
+    while (result := call(ready, f"async-result/{task}"))["task_status"] == "PROCESSING":
+        time.sleep(0.2)
+    return result
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def all_pids(ready: dict[str, Any]) -> list[int]:
+    pids = [ready["pids"]["redis"], ready["pids"]["gateway"], *ready["pids"]["workers"]]
+    return [*pids, *(child for pid in pids for child in children_of(pid))]
+
+
+def children_of(pid: int) -> list[int]:
+    listed = Path(f"/proc/{pid}/task/{pid}/children")
+    return [int(child) for child in listed.read_text().split()]
+
+
+def gone(pids: list[int], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while any(is_alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not any(is_alive(pid) for pid in pids)
+
+
+def engine_of(ready: dict[str, Any]) -> int:
+    for pid in children_of(ready["pids"]["workers"][0]):
+        if b"gpu_worker.engine" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return pid
+    raise AssertionError("the worker has no engine")
+
+
+def test_two_kills_of_the_real_engine_still_end_in_one_success(service: Any) -> None:
+    task = submit(service.ready, quality="quality", duration=10)
+    for _ in range(2):
+        time.sleep(1)
+        killed = engine_of(service.ready)
+        os.kill(killed, signal.SIGKILL)
+        assert gone([killed], 10)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and len(children_of(service.ready["pids"]["workers"][0])) < 2:
+            time.sleep(0.1)
+        time.sleep(6)
+
+    assert ended(service.ready, task)["task_status"] == "SUCCESS"
+
+
+def test_second_up_on_the_same_state_is_told_who_holds_it(service: Any) -> None:
+    second = subprocess.run(
+        [sys.executable, "-P", "-m", "cogvideox_server", "up", "--port", "0", "--state", service.ready["state"]],
+        capture_output=True,
+        text=True,
+    )
+
+    assert second.returncode == 1
+    assert second.stderr.count("\n") == 1
+    assert str(service.process.pid) in second.stderr
+
+
+def test_state_survives_and_no_orphan_does(tmp_path: Path) -> None:
+    from tests.e2e.conftest import Service
+
+    foreign = tmp_path / "server"
+    foreign.mkdir()
+    (foreign / "__init__.py").write_text("raise SystemExit('a foreign folder named server was imported')")
+    first = Service(tmp_path / "state")
+    task = submit(first.ready)
+    done = ended(first.ready, task)
+    waiting = [submit(first.ready) for _ in range(3)]
+    pids = all_pids(first.ready)
+    first.process.kill()
+    first.process.wait()
+    assert gone(pids, 10)
+
+    second = Service(tmp_path / "state")
+    assert second.ready["api_key"] == first.ready["api_key"]
+    assert ended(second.ready, task)["task_status"] == done["task_status"] == "SUCCESS"
+    assert {ended(second.ready, each)["task_status"] for each in waiting} == {"SUCCESS"}
+    pids = all_pids(second.ready)
+    os.kill(second.ready["pids"]["gateway"], signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            call(second.ready, f"async-result/{task}")
+            break
+        except OSError:
+            time.sleep(0.2)
+    assert call(second.ready, f"async-result/{task}")["task_status"] == "SUCCESS"
+    assert second.stop() == 0
+    assert gone(pids, 30)
