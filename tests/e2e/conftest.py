@@ -52,6 +52,13 @@ class Service:
 
     def stop(self) -> int:
         self.process.terminate()
+        return self._close()
+
+    def kill(self) -> int:
+        self.process.kill()
+        return self._close()
+
+    def _close(self) -> int:
         status = self.process.wait(40)
         assert self.process.stdout is not None
         self.process.stdout.close()
