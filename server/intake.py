@@ -11,7 +11,7 @@ from server.images import ImageIntake, one_image
 from server.settings import GatewaySettings
 from server.tokens import Caller
 from server.zhipu.errors import Refusal
-from server.zhipu.fields import Wanted, check, read_body
+from server.zhipu.fields import Wanted, check, read_body, refuse_unavailable
 from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds
 from video_jobs.job import ImageRef, Job
@@ -38,6 +38,8 @@ class JobIntake:
         wanted = check(body, self._catalogue, self._settings.checkpoint, self._settings.max_prompt_characters)
         if body.has_image:
             one_image(body.image_url)
+        if self._settings.refuse_unavailable:
+            refuse_unavailable(body)
         await self._check_letters(body.prompt or "")
         if known := await self._admit(caller, request_id, body_hash, job_id):
             return known

@@ -33,6 +33,9 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     max_prompt_characters: int = Field(default=512, gt=0)
     """The longest prompt, in Unicode code points."""
 
+    refuse_unavailable: bool = False
+    """Refuse `with_audio` and `watermark_enabled` while no such stage exists, instead of delivering without."""
+
     max_body_bytes: int = Field(default=7 * MEBIBYTE, gt=0)
     """The largest request body: an image of 5 MiB as base64 fits."""
 

@@ -102,6 +102,13 @@ def check(body: GenerationBody, catalogue: Catalogue, checkpoint: str, max_promp
     )
 
 
+def refuse_unavailable(body: GenerationBody) -> None:
+    """By setting: what no stage can do is told at submit instead of in the record."""
+    for field in ("with_audio", "watermark_enabled"):
+        if getattr(body, field):
+            raise Refusal("1214", field, "false")
+
+
 def default_size(image: ImageRef) -> tuple[int, int]:
     """Short side 1080, the long side by the image's ratio, even numbers."""
     scale = SHORT_SIDE / min(image.width, image.height)

@@ -40,11 +40,11 @@ def image_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 class Service:
     """`cogvideox-server up`, started and stopped as a user would."""
 
-    def __init__(self, state: Path, **environment: str) -> None:
+    def __init__(self, state: Path, cwd: Path = ROOT, **environment: str) -> None:
         command = [sys.executable, "-P", "-m", "cogvideox_server", "up", "--json", "--port", "0", "--state", str(state)]
         self.errors = (state.parent / f"{state.name}.log").open("wb")
         self.process = subprocess.Popen(
-            command, env={**os.environ, **environment}, stdout=subprocess.PIPE, stderr=self.errors
+            command, env={**os.environ, **environment}, cwd=cwd, stdout=subprocess.PIPE, stderr=self.errors
         )
         assert self.process.stdout is not None
         self.ready: dict[str, Any] = json.loads(self.process.stdout.readline() or "{}")

@@ -25,6 +25,8 @@ if not id then return {} end
 redis.call('ZREM', WAITING .. line, id)
 local token = redis.call('HINCRBY', JOB .. id, 'claims', 1) .. ':' .. ARGV[2]
 redis.call('HSET', JOB .. id, 'state', 'running', 'token', token)
+-- What requeue answered for an earlier token is no answer for this one.
+redis.call('HDEL', JOB .. id, 'handed_on_as')
 redis.call('HSETNX', JOB .. id, 'started_ms', now)
 redis.call('ZADD', LEASES, now + ARGV[3], id)
 redis.call('RPUSH', ATTEMPTS .. id, cjson.encode({token = token, worker = ARGV[1], started_ms = now}))

@@ -61,7 +61,9 @@ local function hand_on(id, why)
   return 'queued'
 end
 
+-- A job that failed too often; one that was asked to stop anyway ends as cancelled.
 local function condemn(id, code, message)
+  if get(id, 'cancel') then return hand_on(id, code) end
   close_attempt(id, code)
   end_job(id, 'failed', code, message)
   redis.call('ZADD', DEAD, now, id)

@@ -1,11 +1,15 @@
--- reap: running -> queued for every lease that ended, or failed for a job that loses them without getting on.
+-- reap: running -> queued for every lease that ended, or failed for a job that loses them without getting on,
+-- or cancelled for a job that was asked to stop.
 -- ARGV 1 lease ms  2 gap ms  3 most per call  4 limit of lost leases  5 message
 -- returns the ids handed on. If nobody has reaped for longer than the gap, Redis or everybody was away:
 -- every lease is extended once instead, so that an outage does not look like the death of every worker.
 local before = tonumber(redis.call('GET', REAPED) or 0)
 redis.call('SET', REAPED, now)
 if now - before > tonumber(ARGV[2]) then
-  for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do redis.call('ZADD', LEASES, 'GT', now + ARGV[1], id) end
+  for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
+    redis.call('ZADD', LEASES, 'GT', now + ARGV[1], id)
+    audit(id, 'lease extended', 'nobody reaped')
+  end
   return {}
 end
 local handed_on = {}

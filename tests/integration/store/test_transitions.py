@@ -305,3 +305,58 @@ async def test_audit_numbers_every_change_without_gaps(store: JobStore, new_job:
     assert [record["seq"] for record in records] == list(range(1, 23))
     assert [record["event"] for record in records[-2:]] == ["claimed", "succeeded"]
     assert {record["user_id"] for record in records} == {"user-1"}
+
+
+@pytest.mark.parametrize(
+    ("why", "charge", "times"), [("engine_died", Charge.ENGINE_DEATH, 3), ("upload_failed", Charge.ATTEMPT, 5)]
+)
+async def test_last_chance_of_a_job_asked_to_stop_ends_it_as_cancelled(
+    store: JobStore, new_job: NewJob, why: str, charge: Charge, times: int
+) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+    for _ in range(times - 1):
+        assert await store.requeue(claim, why, charge) is Requeue.QUEUED
+        again = await store.claim("w", ["tiny"])
+        assert again is not None
+        claim = again
+    await store.cancel("acme", job.id)
+
+    assert await store.requeue(claim, why, charge) is Requeue.CANCELLED
+    assert await state_of(store, job) is JobState.CANCELLED
+    assert await store.redis.zscore(keys.DEAD, job.id) is None
+
+
+async def test_last_lost_lease_of_a_job_asked_to_stop_ends_it_as_cancelled(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await claimed(store, job)
+    await store.redis.hset(keys.job(job.id), "lost_leases", "4")  # type: ignore[misc]
+    await store.cancel("acme", job.id)
+    await lose_lease(store, job)
+
+    assert await state_of(store, job) is JobState.CANCELLED
+
+
+async def test_requeue_of_a_lost_or_finished_claim_is_not_answered_for_an_earlier_one(
+    store: JobStore, new_job: NewJob
+) -> None:
+    job = new_job()
+    assert await store.requeue(await claimed(store, job), "drain", Charge.FREE) is Requeue.QUEUED
+    claim = await store.claim("w", ["tiny"])
+    assert claim is not None
+    await lose_lease(store, job)
+    assert await store.requeue(claim, "drain", Charge.FREE) is Requeue.LOST
+
+    claim = await store.claim("w", ["tiny"])
+    assert claim is not None
+    await store.finish(claim, SUCCEEDED)
+    assert await store.requeue(claim, "drain", Charge.FREE) is Requeue.LOST
+
+
+async def test_extended_leases_are_in_the_audit(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await claimed(store, job)
+    await store.reap()
+
+    last = json.loads((await store.redis.lrange(keys.AUDIT, -1, -1))[0])  # type: ignore[misc]
+    assert (last["event"], last["task_id"]) == ("lease extended", job.id)

@@ -1,0 +1,87 @@
+"""A gateway is ready only on a Redis that keeps what it is told, and a store that can be written."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+
+from server.app import create_app
+from server.deps import House
+from server.metrics import GatewayMetrics
+from server.settings import GatewaySettings
+
+
+@pytest.fixture
+async def anybody(house: House) -> AsyncIterator[httpx2.AsyncClient]:
+    transport = httpx2.ASGITransport(app=house.app, raise_app_exceptions=False)  # type: ignore[attr-defined]
+    async with httpx2.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
+        yield client
+
+
+async def test_safe_redis_and_writable_store_are_ready(anybody: httpx2.AsyncClient) -> None:
+    assert (await anybody.get("/healthz")).status_code == 200
+    assert (await anybody.get("/readyz")).json() == {"ready": True, "problems": []}
+
+
+@pytest.mark.parametrize(
+    ("setting", "unsafe", "safe"),
+    [("appendonly", "no", "yes"), ("appendfsync", "no", "always"), ("maxmemory-policy", "allkeys-lru", "noeviction")],
+)
+async def test_unsafe_redis_is_not_ready_unless_allowed_by_name(
+    house: House, anybody: httpx2.AsyncClient, setting: str, unsafe: str, safe: str
+) -> None:
+    await house.redis.config_set(setting, unsafe)
+    try:
+        refused = await anybody.get("/readyz")
+        house.settings = house.settings.model_copy(update={"allow_unsafe_redis": True})
+        allowed = await anybody.get("/readyz")
+    finally:
+        await house.redis.config_set(setting, safe)
+
+    assert (refused.status_code, allowed.status_code) == (503, 200)
+    assert len(refused.json()["problems"]) == 1
+
+
+async def test_store_that_cannot_be_written_is_not_ready(house: House, anybody: httpx2.AsyncClient) -> None:
+    house.results.root = Path("/proc/nowhere")
+
+    assert (await anybody.get("/readyz")).status_code == 503
+
+
+async def test_redis_away_is_503_with_retry_after_and_the_gateway_lives(tmp_path: Path) -> None:
+    settings = GatewaySettings(redis_url=f"unix://{tmp_path}/none.sock", state=tmp_path)
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        async with httpx2.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
+            call = await client.get("/api/paas/v4/async-result/1", headers={"Authorization": "a.b"})
+            ready, alive = await client.get("/readyz"), await client.get("/healthz")
+
+    assert (call.status_code, call.json()["error"]["code"], call.headers["Retry-After"]) == (503, "1234", "5")
+    assert (ready.status_code, alive.status_code) == (503, 200)
+
+
+async def test_links_start_with_the_public_url_never_the_host_header(house: House) -> None:
+    assert urlsplit(house.signer.link("a", 1)).netloc == "gateway.test"
+
+
+def test_callers_cannot_make_label_values() -> None:
+    metrics = GatewayMetrics()
+    for path in ("create_video", "nonsense", "more nonsense"):
+        metrics.note(path, 200, 0.1)
+
+    labels = {sample.labels.get("route") for family in metrics.registry.collect() for sample in family.samples}
+    assert labels == {"create_video", "other"}
+
+
+async def test_what_no_stage_can_do_is_refused_by_setting(client: httpx2.AsyncClient, house: House) -> None:
+    body = {"model": "cogvideox-2", "prompt": "a cat", "with_audio": True}
+    taken = await client.post("/videos/generations", json=body)
+    house.intake._settings = house.settings.model_copy(update={"refuse_unavailable": True})
+    refused = await client.post("/videos/generations", json=body)
+
+    assert taken.status_code == 200
+    assert (refused.status_code, refused.json()["error"]["code"]) == (400, "1214")
+    assert "with_audio" in refused.text
