@@ -19,10 +19,11 @@ from server.images import ImageIntake
 from server.intake import JobIntake
 from server.keys import KeyRing, MasterKeyLost
 from server.metrics import GatewayMetrics
+from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import BadCredentials, ExpiredToken, NoCredentials
 from server.zhipu import routes
-from server.zhipu.errors import Refusal, Utf8Json, answer
+from server.zhipu.errors import Utf8Json, answer
 from video_jobs.catalogue import load_catalogue
 from video_jobs.queue import lazy_redis
 from video_jobs.reaper import run_reaper

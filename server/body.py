@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import Request
 
-from server.zhipu.errors import Refusal
+from server.refusal import Refusal
 
 LARGE_BODY_BYTES = 256 * 1024
 

@@ -11,8 +11,8 @@ from typing import Any
 
 from server.decode import TOO_LARGE
 from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge
+from server.refusal import Refusal
 from server.settings import GatewaySettings
-from server.zhipu.errors import Refusal
 from video_jobs.job import ImageRef
 from video_jobs.results import ResultStore
 

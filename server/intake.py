@@ -8,9 +8,9 @@ import time
 from typing import Any
 
 from server.images import ImageIntake, one_image
+from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import Caller
-from server.zhipu.errors import Refusal
 from server.zhipu.fields import Wanted, check, read_body, refuse_unavailable
 from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds

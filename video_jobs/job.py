@@ -150,6 +150,8 @@ class JobRecord(Frozen):
     finished_ms: int | None = None
     engine_deaths: int = 0
     lost_leases: int = 0
+    checkpoint: str | None = None
+    checkpoint_step: int | None = None
     rendered: Rendered = Rendered()
     video: VideoFile | None = None
     error_code: str | None = None

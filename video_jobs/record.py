@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from video_jobs.job import Attempt, Job, JobRecord, Outcome, Rendered
 
-_NUMBERS = ("accepted_ms", "started_ms", "finished_ms", "engine_deaths", "lost_leases", "progress")
-_TEXTS = ("state", "token", "stage", "error_code", "error_message")
+_NUMBERS = ("accepted_ms", "started_ms", "finished_ms", "engine_deaths", "lost_leases", "progress", "checkpoint_step")
+_TEXTS = ("state", "token", "stage", "checkpoint", "error_code", "error_message")
 
 
 def read_record(fields: Mapping[bytes, bytes], attempts: Sequence[bytes]) -> JobRecord:

@@ -6,15 +6,8 @@ from typing import Any
 from fastapi import Request
 from fastapi.responses import Response
 
+from server.refusal import Refusal
 from server.zhipu.words import DETAILS, JOB_ERRORS, OTHER_JOB_ERROR, TABLE
-
-
-class Refusal(Exception):
-    """A request answered with a business error. `detail` is a key of DETAILS, or allowed values as they are."""
-
-    def __init__(self, code: str, field: str = "", detail: str = "", status: int = 0, **values: str) -> None:
-        super().__init__(code, field, detail)
-        self.code, self.field, self.detail, self.status, self.values = code, field, detail, status, values
 
 
 class Utf8Json(Response):

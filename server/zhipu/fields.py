@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
-from server.zhipu.errors import Refusal
+from server.refusal import Refusal
 from video_jobs.catalogue import Catalogue, ModelCode, parse_size
 from video_jobs.job import Frozen, ImageRef, Quality, VideoSpec
 

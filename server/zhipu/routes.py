@@ -7,7 +7,8 @@ from fastapi import APIRouter, Request
 
 from server.body import read_json
 from server.deps import House, TheCaller, TheHouse
-from server.zhipu.errors import Refusal, Utf8Json, job_error, prefers_english
+from server.refusal import Refusal
+from server.zhipu.errors import Utf8Json, job_error, prefers_english
 from video_jobs.job import Job, JobRecord, JobState
 
 router = APIRouter()

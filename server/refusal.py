@@ -1,0 +1,9 @@
+"""A request that is refused: which business error, of which field, and why. Each dialect words it its own way."""
+
+
+class Refusal(Exception):
+    """Answered with a business error. `detail` is a known reason, or the allowed values as they are."""
+
+    def __init__(self, code: str, field: str = "", detail: str = "", status: int = 0, **values: str) -> None:
+        super().__init__(code, field, detail)
+        self.code, self.field, self.detail, self.status, self.values = code, field, detail, status, values
