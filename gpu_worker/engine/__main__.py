@@ -1,10 +1,7 @@
 """`python -P -m gpu_worker.engine`: the child that owns the device. One job at a time, until its pipe closes."""
 
 import argparse
-import queue
-import threading
 import time
-import traceback
 from pathlib import Path
 
 import diffusers
@@ -13,64 +10,29 @@ import torch
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.process import die_with_parent
 from gpu_worker.engine.protocol import (
-    Cancel,
     Done,
-    Failed,
     Prepared,
     Progress,
     Ready,
     Render,
-    read_messages,
-    write_message,
 )
 from gpu_worker.engine.render import Renderer
 from gpu_worker.engine.rewrite import LocalRewriter
+from gpu_worker.engine.serve import JobLoop
 from gpu_worker.engine.text import alphabet
-from video_jobs.errors import EngineFault, JobCancelled, JobError, OutOfGpuMemory
+from video_jobs.errors import EngineFault, OutOfGpuMemory
 from video_jobs.job import Stage
 
 
 class Engine:
-    """Reads messages on one thread so that a cancel is heard while the other renders."""
+    def __init__(self, loop: JobLoop[Render], renderer: Renderer, rewriter: LocalRewriter | None) -> None:
+        self._loop, self._renderer, self._rewriter = loop, renderer, rewriter
 
-    def __init__(self, read_fd: int, write_fd: int, renderer: Renderer, rewriter: LocalRewriter | None) -> None:
-        self._read_fd, self._write_fd = read_fd, write_fd
-        self._renderer, self._rewriter = renderer, rewriter
-        self._work: queue.Queue[Render | None] = queue.Queue()
-        self._cancelled: set[str] = set()
-
-    def run(self) -> None:
-        threading.Thread(target=self._listen, daemon=True).start()
-        while (job := self._work.get()) is not None:
-            write_message(self._write_fd, self._answer(job))
-            self._cancelled.discard(job.token)
-
-    def _listen(self) -> None:
-        for message in read_messages(self._read_fd):
-            if isinstance(message, Cancel):
-                self._cancelled.add(message.token)
-            elif isinstance(message, Render):
-                self._work.put(message)
-        self._work.put(None)
-
-    def _answer(self, job: Render) -> Done | Failed:
-        try:
-            return self._render(job)
-        except JobError as error:
-            return Failed(job_id=job.job_id, token=job.token, code=error.code, detail=error.detail)
-        except torch.OutOfMemoryError as error:
-            return Failed(job_id=job.job_id, token=job.token, code=OutOfGpuMemory.code, detail=str(error)[:500])
-        except Exception as error:
-            traceback.print_exc()
-            return Failed(job_id=job.job_id, token=job.token, code=EngineFault.code, detail=repr(error)[:500])
-
-    def _render(self, job: Render) -> Done:
+    def render(self, job: Render) -> Done:
         def on_progress(stage: Stage, done: int, total: int) -> None:
             # The stock pipelines decode after an interrupt: only raising really stops.
-            if job.token in self._cancelled:
-                raise JobCancelled
-            progress = Progress(job_id=job.job_id, token=job.token, stage=stage, done=done, total=total)
-            write_message(self._write_fd, progress)
+            self._loop.raise_if_cancelled(job)
+            self._loop.tell(Progress(job_id=job.job_id, token=job.token, stage=stage, done=done, total=total))
 
         started = time.monotonic()
         prompt = self._prepare(job)
@@ -88,9 +50,7 @@ class Engine:
         if self._rewriter is None or job.is_rewritten:
             return job.prompt
         prompt = self._rewriter.rewrite(job.prompt)
-        write_message(
-            self._write_fd, Prepared(job_id=job.job_id, token=job.token, prompt=prompt, by=self._rewriter.name)
-        )
+        self._loop.tell(Prepared(job_id=job.job_id, token=job.token, prompt=prompt, by=self._rewriter.name))
         return prompt
 
 
@@ -114,8 +74,13 @@ def main() -> None:
         "engine_version": f"torch {torch.__version__}, diffusers {diffusers.__version__}",
         "device": str(model.device),
     }
-    write_message(write_fd, Ready(versions=versions, alphabet=alphabet(model.tokenizer)))
-    Engine(read_fd, write_fd, Renderer(model, args.accept_unknown_prompts), rewriter).run()
+    loop = JobLoop(read_fd, write_fd, Render, code_of)
+    loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer)))
+    loop.run(Engine(loop, Renderer(model, args.accept_unknown_prompts), rewriter).render)
+
+
+def code_of(error: Exception) -> str:
+    return OutOfGpuMemory.code if isinstance(error, torch.OutOfMemoryError) else EngineFault.code
 
 
 if __name__ == "__main__":

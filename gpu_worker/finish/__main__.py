@@ -2,23 +2,21 @@
 
 import argparse
 import errno
-import queue
-import threading
 import time
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from gpu_worker.engine.process import die_with_parent
-from gpu_worker.engine.protocol import Cancel, Done, Failed, Finish, Progress, Ready, read_messages, write_message
+from gpu_worker.engine.protocol import Done, Finish, Progress, Ready
+from gpu_worker.engine.serve import JobLoop
 from gpu_worker.finish.cover import with_cover
 from gpu_worker.finish.encode import encode
 from gpu_worker.finish.frames import Frames
 from gpu_worker.finish.interpolate import interpolate
 from gpu_worker.finish.scale import scale
-from video_jobs.errors import EncodeFailed, JobCancelled, JobError, WorkerDiskFull
+from video_jobs.errors import EncodeFailed, WorkerDiskFull
 from video_jobs.job import Stage
 
 PROGRESS_EVERY_SECONDS = 0.5
@@ -26,40 +24,14 @@ STAGES = {"interpolate": "optical flow (DIS)", "scale": "bicubic", "encode": "li
 
 
 class Finisher:
-    """Reads messages on one thread so that a cancel is heard while the other encodes."""
+    def __init__(self, loop: JobLoop[Finish]) -> None:
+        self._loop = loop
 
-    def __init__(self, read_fd: int, write_fd: int) -> None:
-        self._read_fd, self._write_fd = read_fd, write_fd
-        self._work: queue.Queue[Finish | None] = queue.Queue()
-        self._cancelled: set[str] = set()
-
-    def run(self) -> None:
-        threading.Thread(target=self._listen, daemon=True).start()
-        write_message(self._write_fd, Ready())
-        while (job := self._work.get()) is not None:
-            write_message(self._write_fd, self._answer(job))
-            self._cancelled.discard(job.token)
-
-    def _listen(self) -> None:
-        for message in read_messages(self._read_fd):
-            if isinstance(message, Cancel):
-                self._cancelled.add(message.token)
-            elif isinstance(message, Finish):
-                self._work.put(message)
-        self._work.put(None)
-
-    def _answer(self, job: Finish) -> Done | Failed:
-        try:
-            started = time.monotonic()
-            parts = self._finish(job)
-            seconds = {Stage.FINISH.value: round(time.monotonic() - started, 3)} | parts
-            return Done(job_id=job.job_id, token=job.token, stage_seconds=seconds, stages=STAGES)
-        except JobError as error:
-            return Failed(job_id=job.job_id, token=job.token, code=error.code, detail=error.detail)
-        except Exception as error:
-            traceback.print_exc()
-            code = WorkerDiskFull.code if getattr(error, "errno", None) == errno.ENOSPC else EncodeFailed.code
-            return Failed(job_id=job.job_id, token=job.token, code=code, detail=repr(error)[:500])
+    def finish(self, job: Finish) -> Done:
+        started = time.monotonic()
+        parts = self._finish(job)
+        seconds = {Stage.FINISH.value: round(time.monotonic() - started, 3)} | parts
+        return Done(job_id=job.job_id, token=job.token, stage_seconds=seconds, stages=STAGES)
 
     def _finish(self, job: Finish) -> dict[str, float]:
         plan, seconds = job.plan, {"finish.interpolate": 0.0, "finish.scale": 0.0}
@@ -79,12 +51,11 @@ class Finisher:
         """Report now and then, and stop within a frame when cancelled."""
         told = 0.0
         for done, frame in enumerate(frames):
-            if job.token in self._cancelled:
-                raise JobCancelled
+            self._loop.raise_if_cancelled(job)
             if time.monotonic() - told >= PROGRESS_EVERY_SECONDS:
                 told, ids = time.monotonic(), {"job_id": job.job_id, "token": job.token}
                 progress = Progress(**ids, stage=Stage.FINISH, done=done, total=job.plan.out_frames)
-                write_message(self._write_fd, progress)
+                self._loop.tell(progress)
             yield frame
 
 
@@ -108,7 +79,14 @@ def main() -> None:
     parser.add_argument("--fds", nargs=2, type=int, required=True, metavar=("READ", "WRITE"))
     args = parser.parse_args()
     die_with_parent()
-    Finisher(*args.fds).run()
+    read_fd, write_fd = args.fds
+    loop = JobLoop(read_fd, write_fd, Finish, code_of)
+    loop.tell(Ready())
+    loop.run(Finisher(loop).finish)
+
+
+def code_of(error: Exception) -> str:
+    return WorkerDiskFull.code if getattr(error, "errno", None) == errno.ENOSPC else EncodeFailed.code
 
 
 if __name__ == "__main__":
