@@ -60,7 +60,7 @@ def test_unmodified_sdk_gets_what_it_asked_for(sdk: tuple[str, Path], service: A
     name, python = sdk
     ready, asked = service.ready, requests(image_url)
     if name == "zai":
-        asked = {task: asked[task] for task in ("small 30", "base64")}
+        asked = {task: asked[task] for task in ("text", "image")}
     caller = [str(python), str(Path(__file__).parent / "sdk_caller.py"), name, ready["api_key"], ready["base_url"]]
 
     said = subprocess.run(caller, input=json.dumps(asked), capture_output=True, text=True)

@@ -1,5 +1,6 @@
 """The promises of the one command: signals, orphans, restarts, locks."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -13,6 +14,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+
+from video_jobs.job import JobRecord
+from video_jobs.queue import lazy_redis
+from video_jobs.store import JobStore
 
 pytestmark = [pytest.mark.e2e, pytest.mark.worker, pytest.mark.timeout(300)]
 
@@ -82,6 +87,33 @@ def test_two_kills_of_the_real_engine_still_end_in_one_success(service: Any) -> 
 
     assert ended(service.ready, task)["task_status"] == "SUCCESS"
     assert engine_of(service.ready) not in killed
+
+
+async def recorded(ready: dict[str, Any], task: str) -> JobRecord:
+    redis = lazy_redis(f"unix://{ready['state']}/redis/redis.sock")
+    try:
+        record = await JobStore(redis).get(task)
+        assert record is not None
+        return record
+    finally:
+        await redis.aclose()
+
+
+async def test_record_tells_how_the_clip_was_made(service: Any) -> None:
+    task = await asyncio.to_thread(submit, service.ready, with_audio=True, user_id="user-1")
+    assert (await asyncio.to_thread(ended, service.ready, task))["task_status"] == "SUCCESS"
+
+    record = await recorded(service.ready, task)
+
+    made = record.rendered
+    assert (made.prompt, made.prompt_by, record.job.user_id) == ("a cat", "caller", "user-1")
+    assert (made.weights_revision, len(made.weights_checksum)) == ("tiny-1", 64)
+    assert made.preset_digest == record.job.plan.digest()
+    assert made.engine_version.startswith("torch")
+    assert {"text", "denoise", "decode", "finish", "upload"} <= set(made.stage_seconds)
+    assert made.stages["sound"] == "unavailable"
+    assert "watermark" not in made.stages
+    assert record.attempts[-1].ended_by == "succeeded"
 
 
 def new_engine(ready: dict[str, Any], killed: set[int]) -> int:
