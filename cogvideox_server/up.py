@@ -75,7 +75,7 @@ class House:
         self._state: Path = args.state.resolve()
         self._supervisor = Supervisor(say)
         self._signals = 0
-        self._port = args.port or _free_port(args.host)
+        self._port = _free_port(args.host, args.port)
         shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host  # noqa: S104  # compared, not bound
         self._origin = f"http://{shown}:{self._port}"
 
@@ -196,9 +196,14 @@ async def _ready_workers(redis_url: str) -> int:
         await redis.aclose()
 
 
-def _free_port(host: str) -> int:
+def _free_port(host: str, wanted: int = 0) -> int:
+    """The wanted port, or any for 0. One in use would be answered by somebody else's server."""
     with socket.socket() as probe:
-        probe.bind((host, 0))
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, wanted))
+        except OSError as exc:
+            raise CannotStart(f"{host}:{wanted} cannot be listened on ({exc.strerror}); choose another --port") from exc
         return int(probe.getsockname()[1])
 
 

@@ -1,0 +1,81 @@
+"""The command line itself: help worth reading, one line for a wrong option, one line for what cannot start."""
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cogvideox_server.models import NoSuchCheckpoint, checkpoint_of
+from cogvideox_server.redis import MAX_SOCKET_PATH, redis_binary, socket_path
+
+
+def run(*args: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, "-P", "-m", "cogvideox_server", *args], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("command", [[], ["up"], ["gateway"], ["worker"], ["keys"], ["keys", "create"], ["version"]])
+def test_help_is_there(command: list[str]) -> None:
+    said = run(*command, "--help")
+
+    assert said.returncode == 0
+    assert len(said.stdout.splitlines()) > 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [["up", "--prot", "1"], ["up", "--port", "x"], ["up", "--workers", "0"], ["fly"], [], ["keys"]]
+)
+def test_wrong_option_gets_one_line_and_two(wrong: list[str]) -> None:
+    said = run(*wrong)
+
+    assert (said.returncode, said.stdout, said.stderr.count("\n")) == (2, "", 1)
+    assert "--help" in said.stderr
+
+
+def test_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        said = run("up", "--port", str(taken.getsockname()[1]), "--state", str(tmp_path / "state"))
+
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+    assert "--port" in said.stderr
+
+
+def test_keys_without_redis_say_so(tmp_path: Path) -> None:
+    said = run("keys", "list", "--state", str(tmp_path), "--redis-url", f"unix://{tmp_path}/none.sock")
+
+    assert said.returncode == 1
+    assert "Redis" in said.stderr
+    assert "Traceback" not in said.stderr
+
+
+def test_version_is_printed() -> None:
+    assert run("version").stdout.count(".") == 2
+
+
+def test_socket_fits_however_deep_the_state_lies(tmp_path: Path) -> None:
+    deep = tmp_path / ("d" * 60) / ("e" * 60)
+
+    assert len(str(socket_path(deep))) <= MAX_SOCKET_PATH
+    assert socket_path(tmp_path).parent.stat().st_mode & 0o777 == 0o700
+    assert Path(redis_binary()).is_file()
+
+
+@pytest.mark.parametrize(
+    ("model", "checkpoint"),
+    [
+        ("tiny", "tiny"),
+        ("THUDM/CogVideoX1.5-5B", "cogvideox-1.5-5b"),
+        ("zai-org/CogVideoX1.5-5B-I2V", "cogvideox-1.5-5b"),
+        ("THUDM/CogVideoX-2b", "cogvideox-2b"),
+    ],
+)
+def test_checkpoint_is_found_from_the_model(model: str, checkpoint: str) -> None:
+    assert checkpoint_of(model) == checkpoint
+
+
+def test_unknown_model_asks_for_its_checkpoint() -> None:
+    with pytest.raises(NoSuchCheckpoint, match="--checkpoint"):
+        checkpoint_of("somebody/something")
