@@ -1,6 +1,5 @@
 """Fixtures that every room shares: a real Redis on a unix socket, emptied for each test."""
 
-import shutil
 import socket
 import subprocess
 import time
@@ -11,19 +10,14 @@ import pytest
 import redis
 from arq.connections import ArqRedis
 
+from cogvideox_server.redis import redis_binary
 from video_jobs.queue import open_redis
-
-
-def redis_binary() -> str | None:
-    return shutil.which("redis-server") or shutil.which("valkey-server")
 
 
 @pytest.fixture(scope="session")
 def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """One append-only Redis for the whole run; `appendfsync always`, as in production."""
     binary = redis_binary()
-    if binary is None:
-        pytest.skip("redis-server or valkey-server is not installed")
     folder = tmp_path_factory.mktemp("redis")
     path = folder / "redis.sock"
     args = [binary, "--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
