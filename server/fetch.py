@@ -8,6 +8,9 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import httpcore2
@@ -61,6 +64,8 @@ class PublicOnly(httpcore2.AsyncNetworkBackend):
     def __init__(self, allowed: Iterable[str]) -> None:
         self._allowed = frozenset(allowed)
         self._inner = httpcore2.AnyIOBackend()
+        # A name that resolves slowly outlives its deadline in a thread: not in one that other work waits for.
+        self._resolvers = ThreadPoolExecutor(MAX_FETCHES, "resolve")
 
     async def connect_tcp(
         self,
@@ -81,11 +86,15 @@ class PublicOnly(httpcore2.AsyncNetworkBackend):
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
+    def close(self) -> None:
+        self._resolvers.shutdown(wait=False, cancel_futures=True)
+
     async def _judge(self, host: str, port: int) -> str:
         if port not in PORTS.values():
             raise AddressRefused
         try:
-            found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            look_up = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+            found = await asyncio.get_running_loop().run_in_executor(self._resolvers, look_up)
         except (OSError, UnicodeError) as exc:
             raise FetchFailed from exc
         addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
@@ -100,20 +109,27 @@ class ImageFetcher:
     def __init__(self, max_bytes: int, limit_s: float, allowed: Iterable[str]) -> None:
         self._max_bytes, self._limit_s = max_bytes, limit_s
         transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=httpx2.Limits(max_keepalive_connections=0))
-        transport._pool._network_backend = PublicOnly(allowed)
-        self._client = httpx2.AsyncClient(transport=transport, trust_env=False, follow_redirects=False)
+        self._backend = PublicOnly(allowed)
+        transport._pool._network_backend = self._backend
+        # One client serves every caller: a cookie of one must not reach another, nor pile up.
+        nothing_kept = CookieJar(DefaultCookiePolicy(allowed_domains=()))
+        self._client = httpx2.AsyncClient(
+            transport=transport, trust_env=False, follow_redirects=False, cookies=nothing_kept
+        )
         self._room = asyncio.Semaphore(MAX_FETCHES)
 
     async def fetch(self, url: str) -> bytes:
         address = _plain_url(url)
         try:
-            async with self._room, asyncio.timeout(self._limit_s):
+            # The wait for a turn counts too: the place reserved for the job does not last for ever.
+            async with asyncio.timeout(self._limit_s), self._room:
                 return await self._read(address)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, TimeoutError, OSError, ValueError) as exc:
             raise FetchFailed from exc
 
     async def close(self) -> None:
         await self._client.aclose()
+        self._backend.close()
 
     async def _read(self, address: httpx2.URL) -> bytes:
         parts: list[bytes] = []

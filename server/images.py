@@ -7,7 +7,7 @@ import hashlib
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from server.decode import TOO_LARGE
 from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge
@@ -34,7 +34,10 @@ class ImageIntake:
             raise Refusal("1214", "image_url", "image_size") from exc
         except (AddressRefused, FetchFailed) as exc:
             raise Refusal("1214", "image_url", "image_fetch") from exc
-        return await self._keep(await self._clean(raw))
+        # A clean picture may be far larger than the one sent: it goes by file, never through the gateway's memory.
+        with tempfile.NamedTemporaryFile(suffix=".png") as cleaned:
+            await self._clean(raw, cleaned)
+            return await asyncio.to_thread(keep, self._store, Path(cleaned.name))
 
     async def close(self) -> None:
         await self._fetcher.close()
@@ -44,17 +47,17 @@ class ImageIntake:
             return await self._fetcher.fetch(text)
         return await asyncio.to_thread(decode_base64, text, self._max_bytes)
 
-    async def _clean(self, raw: bytes) -> bytes:
+    async def _clean(self, raw: bytes, cleaned: IO[bytes]) -> None:
         async with self._room:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", "server.decode"),
                 stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
+                stdout=cleaned,
                 stderr=asyncio.subprocess.DEVNULL,
             )
             try:
                 async with asyncio.timeout(DECODE_SECONDS):
-                    cleaned, _ = await child.communicate(raw)
+                    await child.communicate(raw)
             except TimeoutError as exc:
                 raise Refusal("1214", "image_url", "image_format") from exc
             finally:
@@ -63,13 +66,6 @@ class ImageIntake:
                     await child.wait()
         if child.returncode:
             raise Refusal("1214", "image_url", "image_size" if child.returncode == TOO_LARGE else "image_format")
-        return cleaned
-
-    async def _keep(self, png: bytes) -> ImageRef:
-        digest = hashlib.sha256(png).hexdigest()
-        key = f"images/{digest}.png"
-        await asyncio.to_thread(_put, self._store, key, png)
-        return ImageRef(key=key, sha256=digest, width=int.from_bytes(png[16:20]), height=int.from_bytes(png[20:24]))
 
 
 def one_image(image_url: Any) -> str:
@@ -87,19 +83,26 @@ def one_image(image_url: Any) -> str:
 
 def decode_base64(text: str, max_bytes: int) -> bytes:
     """A data URI, with or without a space after its comma, or raw base64."""
-    if text.startswith("data:"):
+    if text[:5].lower() == "data:":
         text = text.partition(",")[2]
     text = "".join(text.split())
     if len(text) * 3 // 4 > max_bytes + 2:
         raise Refusal("1214", "image_url", "image_size")
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
     except (binascii.Error, ValueError) as exc:
         raise Refusal("1214", "image_url", "image_format") from exc
+    if len(raw) > max_bytes:
+        raise Refusal("1214", "image_url", "image_size")
+    return raw
 
 
-def _put(store: ResultStore, key: str, png: bytes) -> None:
-    with tempfile.NamedTemporaryFile(suffix=".png") as file:
-        file.write(png)
-        file.flush()
-        store.put(key, Path(file.name), "image/png")
+def keep(store: ResultStore, picture: Path) -> ImageRef:
+    """Store a clean picture under its content's name."""
+    with picture.open("rb") as file:
+        header = file.read(24)
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    key = f"images/{digest}.png"
+    store.put(key, picture, "image/png")
+    return ImageRef(key=key, sha256=digest, width=int.from_bytes(header[16:20]), height=int.from_bytes(header[20:24]))
