@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from video_jobs.job import JobRecord
+from video_jobs.job import JobRecord, JobState, Stage
 from video_jobs.queue import lazy_redis
 from video_jobs.store import JobStore
 
@@ -79,14 +79,16 @@ def test_two_kills_of_the_real_engine_still_end_in_one_success(service: Any) -> 
     killed: set[int] = set()
     task = submit(service.ready, quality="quality", duration=10)
     while len(killed) < 2:
+        wait_until_denoising(service.ready, task, deaths=len(killed))
         engine = new_engine(service.ready, killed)
-        # Idle until its job comes, busy for seconds then: a kill while it only loads would not be charged.
-        busy_until_killed(engine)
+        os.kill(engine, signal.SIGKILL)
         killed.add(engine)
         assert gone([engine], 10)
 
     assert ended(service.ready, task)["task_status"] == "SUCCESS"
     assert engine_of(service.ready) not in killed
+    attempts = asyncio.run(recorded(service.ready, task)).attempts
+    assert [each.ended_by for each in attempts] == ["engine_died", "engine_died", "succeeded"]
 
 
 async def recorded(ready: dict[str, Any], task: str) -> JobRecord:
@@ -126,15 +128,15 @@ def new_engine(ready: dict[str, Any], killed: set[int]) -> int:
     raise AssertionError("the engine was not started again")
 
 
-def busy_until_killed(engine: int) -> None:
-    """Kill the engine once it writes frames or computes for a while after loading."""
-    time.sleep(7 if cpu_seconds(engine) < 4 else 1)
-    os.kill(engine, signal.SIGKILL)
-
-
-def cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def wait_until_denoising(ready: dict[str, Any], task: str, deaths: int) -> None:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        record = asyncio.run(recorded(ready, task))
+        assert not record.state.is_final, "the job ended before its engine could be killed"
+        if (record.state, record.stage, record.engine_deaths) == (JobState.RUNNING, Stage.DENOISE, deaths):
+            return
+        time.sleep(0.02)
+    raise AssertionError("the job never came to denoising")
 
 
 def test_second_up_on_the_same_state_is_told_who_holds_it(service: Any) -> None:
