@@ -22,7 +22,10 @@ def decode(model: Model, latents: torch.Tensor, shape: Geometry) -> torch.Tensor
 def write_frames(frames: torch.Tensor, path: Path) -> None:
     """As uint8 RGB (frames, height, width, 3), one frame at a time: the float copy of a long clip is large."""
     count, channels, height, width = frames.shape
-    target = np.lib.format.open_memmap(path, mode="w+", dtype=np.uint8, shape=(count, height, width, channels))
-    for index, frame in enumerate(frames):
-        target[index] = (frame.float() * 255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    target.flush()
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, height, width, channels)}
+    # Plain writes: on a full disk a memory map kills the process with SIGBUS instead of raising OSError.
+    with path.open("wb") as target:
+        np.lib.format.write_array_header_1_0(target, header)
+        for frame in frames:
+            pixels = (frame.float() * 255).round().to(torch.uint8).permute(1, 2, 0)
+            target.write(pixels.cpu().numpy().tobytes())

@@ -49,7 +49,11 @@ def load_model(name: str, models: Path, device: torch.device, offload: bool = Fa
             mode: _with_large_grid(part(CogVideoXTransformer3DModel, folder / "transformer"))
             for mode, folder in folders.items()
         },
-        scheduler_config=json.loads((first / "scheduler" / "scheduler_config.json").read_text()),
+        scheduler_configs={
+            mode: json.loads((folder / "scheduler" / "scheduler_config.json").read_text())
+            for mode, folder in folders.items()
+        },
+        image_scale=_image_scale(folders.get("i2v", first)),
         device=device,
         revision=first.parent.name if len(folders) > 1 else first.name,
         checksum=weights_checksum(folders),
@@ -61,7 +65,8 @@ def weights_checksum(folders: dict[str, Path]) -> str:
     """One name for all weights: over the sorted safetensors and their contents."""
     total = hashlib.sha256()
     for mode, folder in sorted(folders.items()):
-        for path in sorted(folder.rglob("*.safetensors")):
+        # Part by part: a recursive glob would pass over folders that are links.
+        for path in (path for part in sorted(PARTS) for path in sorted((folder / part).glob("*.safetensors"))):
             total.update(f"{mode}/{path.relative_to(folder)}\n".encode())
             with path.open("rb") as weights:
                 total.update(hashlib.file_digest(weights, "sha256").digest())
@@ -94,6 +99,13 @@ def _pipelines(folder: Path) -> dict[str, Path]:
     if not found:
         raise ModelUnavailable(f"{folder} holds no pipeline in diffusers layout")
     return found
+
+
+def _image_scale(pipeline: Path) -> float:
+    """For 1.5 the inverse factor, as trained; the image pipeline's own config decides."""
+    config = AutoencoderKLCogVideoX.load_config(pipeline / "vae")
+    factor = float(config["scaling_factor"])
+    return 1 / factor if config.get("invert_scale_latents", False) else factor
 
 
 def _reads_images(transformer: Path) -> bool:

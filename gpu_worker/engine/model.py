@@ -17,16 +17,19 @@ class Model:
     text_encoder: Any
     vae: AutoencoderKLCogVideoX
     transformers: dict[str, CogVideoXTransformer3DModel]
-    scheduler_config: dict[str, Any]
+    scheduler_configs: dict[str, dict[str, Any]]
+    """By mode, as for `image_scale`: pipelines that share weights may still differ in their configs."""
+
+    image_scale: float
     device: torch.device
     revision: str
     checksum: str
     offload: bool = False
     negative_embeds: dict[int, torch.Tensor] = field(default_factory=dict)
 
-    def scheduler(self, name: str) -> Any:
+    def scheduler(self, name: str, mode: str) -> Any:
         """A fresh scheduler: it keeps state, so each render has its own."""
-        return _SCHEDULERS[name].from_config(self.scheduler_config)
+        return _SCHEDULERS[name].from_config(self.scheduler_configs[mode])
 
     @contextlib.contextmanager
     def on_device(self, module: Any) -> Iterator[Any]:

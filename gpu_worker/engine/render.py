@@ -64,7 +64,7 @@ class Renderer:
         if image is not None:
             first = encode_first_frame(self.model, read_first_frame(image, shape), shape, generator, dtype)
         start = Latents(draw_noise(shape, generator, device, dtype))
-        steps = Steps(self.model.scheduler(plan.scheduler), plan.steps, generator, device)
+        steps = Steps(self.model.scheduler(plan.scheduler, mode), plan.steps, generator, device)
 
         def report(at: Latents) -> None:
             on_progress(Stage.DENOISE, at.step, len(steps))

@@ -38,9 +38,7 @@ def encode_first_frame(
     with model.on_device(model.vae) as vae:
         first = vae.encode(pixels.unsqueeze(2)).latent_dist.sample(generator)
     first = first.to(dtype).permute(0, 2, 1, 3, 4)
-    factor = vae.config.scaling_factor
-    # The 1.5 checkpoints were trained with the inverse factor on the image.
-    first = (1 / factor if vae.config.invert_scale_latents else factor) * first
+    first = model.image_scale * first
     rest = torch.zeros((1, shape.latent_frames - 1, *shape.latent_shape[2:]), device=model.device, dtype=dtype)
     return torch.cat([first, rest], dim=1)
 

@@ -1,5 +1,6 @@
 """Our loop against the stock pipelines: the same bits, for both modes, both schedulers, 1.0 and 1.5 shapes."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from diffusers import CogVideoXImageToVideoPipeline, CogVideoXPipeline, CogVideo
 from PIL import Image
 
 from gpu_worker.engine.denoise import Latents
+from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.tiny import make_tiny_model
 from video_jobs.job import RenderPlan, Stage
 
 pytestmark = pytest.mark.worker
@@ -48,7 +51,7 @@ def picture(tmp_path: Path) -> Path:
 def stock_frames(model: Model, mode: str, scheduler: str, image: Path | None) -> torch.Tensor:
     kind = CogVideoXPipeline if mode == "t2v" else CogVideoXImageToVideoPipeline
     pipeline = kind(
-        model.tokenizer, model.text_encoder, model.vae, model.transformers[mode], model.scheduler(scheduler)
+        model.tokenizer, model.text_encoder, model.vae, model.transformers[mode], model.scheduler(scheduler, mode)
     )
     pipeline.set_progress_bar_config(disable=True)
     given = {"image": Image.open(image)} if image else {}
@@ -84,6 +87,24 @@ def test_every_bit_equals_the_stock_pipeline(
 
     assert torch.equal(ours, stock_frames(model, mode, scheduler, image))
     assert ours.shape == (FRAMES, 3, HEIGHT, WIDTH)
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [("vae/config.json", {"invert_scale_latents": False}), ("scheduler/scheduler_config.json", {"snr_shift_scale": 3})],
+)
+def test_each_pipeline_of_a_pair_keeps_its_own_config(
+    file: str, change: dict[str, Any], models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_tiny_model(tmp_path / "pair")
+    config = tmp_path / "pair" / "t2v" / file
+    config.write_text(json.dumps(json.loads(config.read_text()) | change))
+    image, cpu = picture(tmp_path), pick_device("cpu")
+
+    ours = our_frames(load_model(str(tmp_path / "pair"), models, cpu), "ddim", image, monkeypatch)
+    alone = load_model(str(tmp_path / "pair" / "i2v"), models, cpu)
+
+    assert torch.equal(ours, stock_frames(alone, "i2v", "ddim", image))
 
 
 def test_progress_tells_every_step_and_stage(model: Model, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from transformers import T5Tokenizer
 
 from gpu_worker.engine.denoise import Steps
@@ -71,7 +72,7 @@ def test_portrait_renders_on_a_landscape_grid(model: Model, tmp_path: Path) -> N
 @pytest.mark.parametrize("count", [6, 7, 11, 24, 28, 42, 51])
 def test_step_counts_that_leave_noise_are_refused(model: Model, count: int) -> None:
     with pytest.raises(ValueError, match="alpha 1"):
-        Steps(model.scheduler("dpm"), count, torch.Generator(), CPU)
+        Steps(model.scheduler("dpm", "t2v"), count, torch.Generator(), CPU)
 
 
 def test_first_frame_is_cropped_never_stretched(model: Model, tmp_path: Path) -> None:
@@ -164,6 +165,18 @@ def test_tiny_model_is_the_same_every_time(models: Path, tmp_path: Path) -> None
     assert load_model(str(tmp_path / "again"), models, CPU).checksum == load_model("tiny", models, CPU).checksum
 
 
+def test_checksum_covers_weights_behind_a_link(models: Path, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    shutil.copytree(models / "tiny-1" / "t2v", home)
+    (home / "vae").rename(tmp_path / "vae")
+    (home / "vae").symlink_to(tmp_path / "vae")
+    before = load_model(str(home), models, CPU).checksum
+    weights = next((tmp_path / "vae").glob("*.safetensors"))
+    save_file({name: part + 1 for name, part in load_file(weights).items()}, weights, metadata={"format": "pt"})
+
+    assert load_model(str(home), models, CPU).checksum != before
+
+
 def published_layout(model: Model, folder: Path) -> None:
     """Sharded bfloat16 transformers, with text encoder and VAE only linked into the second pipeline."""
     for mode, transformer in model.transformers.items():
@@ -173,7 +186,7 @@ def published_layout(model: Model, folder: Path) -> None:
         model.text_encoder.to(torch.bfloat16).save_pretrained(home / "text_encoder", max_shard_size="60KB")
         model.tokenizer.save_pretrained(home / "tokenizer")
         (home / "scheduler").mkdir()
-        (home / "scheduler" / "scheduler_config.json").write_text(json.dumps(model.scheduler_config))
+        (home / "scheduler" / "scheduler_config.json").write_text(json.dumps(model.scheduler_configs[mode]))
     for part in ("vae", "text_encoder"):
         shutil.rmtree(folder / "i2v" / part)
         (folder / "i2v" / part).symlink_to(folder / "t2v" / part)
