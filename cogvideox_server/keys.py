@@ -19,8 +19,8 @@ async def _with_ring(act: "Callable[[KeyRing, argparse.Namespace], Awaitable[int
 
     from server.keys import KeyRing
     from server.settings import GatewaySettings
+    from video_jobs.links import secret_file
     from video_jobs.queue import lazy_redis
-    from video_jobs.results import secret_file
 
     settings = GatewaySettings(**({"state": args.state} if args.state else {}))
     socket = settings.state / "redis" / "redis.sock"

@@ -168,8 +168,8 @@ class _Stopped(Exception):
 async def _first_key(state: Path, redis_url: str) -> str:
     """The key this state folder has shown since its first start."""
     from server.keys import KeyRing
+    from video_jobs.links import secret_file
     from video_jobs.queue import lazy_redis
-    from video_jobs.results import secret_file
 
     shown = state / "first-key"
     redis = lazy_redis(redis_url)

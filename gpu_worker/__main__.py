@@ -19,7 +19,7 @@ from gpu_worker.worker import VideoWorker
 from video_jobs.catalogue import load_catalogue
 from video_jobs.logs import set_up_logs
 from video_jobs.queue import open_redis
-from video_jobs.results import FolderStore
+from video_jobs.results import open_results
 from video_jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -43,7 +43,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     redis = await _redis(settings)
     shop = Workshop(
         store=JobStore(redis, lease_s=settings.lease_seconds),
-        results=FolderStore(settings.state / "results"),
+        results=open_results(settings),
         catalogue=load_catalogue(settings.catalogue),
         engine=Child("engine", engine),
         finisher=Child("finisher", finisher),

@@ -25,9 +25,10 @@ from server.tokens import BadCredentials, ExpiredToken, NoCredentials
 from server.zhipu import routes
 from server.zhipu.errors import Utf8Json, answer
 from video_jobs.catalogue import load_catalogue
+from video_jobs.links import LinkSigner, open_links, secret_file
 from video_jobs.queue import lazy_redis
 from video_jobs.reaper import run_reaper
-from video_jobs.results import FolderStore, LinkSigner, secret_file
+from video_jobs.results import open_results
 from video_jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -84,7 +85,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def build_house(settings: GatewaySettings, redis: Redis) -> House:
-    store, results = JobStore(redis), FolderStore(settings.state / "results")
+    store, results = JobStore(redis), open_results(settings)
+    signer = LinkSigner(secret_file(settings.link_key), settings.public_url)
     images = ImageIntake(results, settings)
     return House(
         settings=settings,
@@ -92,7 +94,8 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
         store=store,
         ring=KeyRing(redis, secret_file(settings.master_key)),
         results=results,
-        signer=LinkSigner(secret_file(settings.state / "link.key"), settings.public_url),
+        signer=signer,
+        links=open_links(settings, results, signer),
         images=images,
         intake=JobIntake(store, load_catalogue(settings.catalogue), images, settings),
         metrics=GatewayMetrics(),

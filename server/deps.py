@@ -12,7 +12,8 @@ from server.keys import KeyRing
 from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
 from server.tokens import Caller, authenticate
-from video_jobs.results import FolderStore, LinkSigner
+from video_jobs.links import Links, LinkSigner
+from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
 
 
@@ -24,8 +25,9 @@ class House:
     redis: Redis
     store: JobStore
     ring: KeyRing
-    results: FolderStore
+    results: ResultStore
     signer: LinkSigner
+    links: Links
     images: ImageIntake
     intake: JobIntake
     metrics: GatewayMetrics

@@ -1,15 +1,14 @@
-"""Where images, videos and covers lie, and the signed links that clients fetch them by."""
+"""Where images, videos and covers lie: a folder, or an S3 bucket (`s3.py`)."""
 
 import contextlib
-import hashlib
-import hmac
 import os
 import secrets
 import shutil
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import quote
+
+from video_jobs.settings import StoreSettings
 
 
 class ResultStore(Protocol):
@@ -24,8 +23,19 @@ class ResultStore(Protocol):
     def delete(self, key: str) -> None:
         """Forget an object; an absent one is fine."""
 
+    def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
+        """The keys below a prefix that ends with a slash, each with the Unix time it was stored."""
+
     def check(self) -> None:
         """Raise OSError unless objects can be written now."""
+
+
+def open_results(settings: StoreSettings) -> ResultStore:
+    if settings.store == "folder":
+        return FolderStore(settings.state / "results")
+    from video_jobs.s3 import S3Store
+
+    return S3Store(settings)
 
 
 class FolderStore:
@@ -63,7 +73,17 @@ class FolderStore:
             raise KeyError(key) from exc
 
     def delete(self, key: str) -> None:
-        self.path(key).unlink(missing_ok=True)
+        path = self.path(key)
+        path.unlink(missing_ok=True)
+        # A folder of a job that is gone holds nothing; one that still does stays.
+        for folder in list(path.parents)[: len(Path(key).parts) - 2]:
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+
+    def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
+        for path in self.path(prefix).rglob("*"):
+            if path.is_file() and not path.name.startswith("."):
+                yield str(path.relative_to(self.root.resolve())), path.stat().st_mtime
 
     def check(self) -> None:
         probe = self.root / f".check-{secrets.token_hex(8)}"
@@ -71,41 +91,6 @@ class FolderStore:
             probe.write_bytes(b"ok")
         finally:
             probe.unlink(missing_ok=True)
-
-
-class LinkSigner:
-    """Makes and checks links that need no API key: absolute, expiring, each for one object."""
-
-    def __init__(self, key: bytes, public_url: str) -> None:
-        self._key = key
-        self._base = public_url.rstrip("/") + "/files/"
-
-    def link(self, key: str, expires: int) -> str:
-        return f"{self._base}{quote(key)}?expires={expires}&signature={self._signature(key, expires)}"
-
-    def is_valid(self, key: str, expires: int, signature: str) -> bool:
-        expected = self._signature(key, expires)
-        return hmac.compare_digest(expected.encode(), signature.encode(errors="replace")) and expires > time.time()
-
-    def _signature(self, key: str, expires: int) -> str:
-        return hmac.new(self._key, f"{expires}\n{key}".encode(), hashlib.sha256).hexdigest()
-
-
-def secret_file(path: Path) -> bytes:
-    """A 32-byte key kept at mode 0600; made on first use, the same for every process that races for it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(half, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as writer:
-            writer.write(secrets.token_bytes(32))
-            writer.flush()
-            os.fsync(writer.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(half, path)
-    finally:
-        half.unlink()
-    return path.read_bytes()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,25 +1,65 @@
 """Settings that several processes share. Each process composes its own and reads the environment once."""
 
+import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+PREFIX = "COGVIDEOX_"
+CONFIG = PREFIX + "CONFIG"
 
 
 class Fragment(BaseSettings):
-    """Read from `COGVIDEOX_…` and frozen; modules never read the environment themselves."""
+    """Read from `COGVIDEOX_…`, then from the TOML file it may name; frozen. Modules never read the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix="COGVIDEOX_", frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
     )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        path = os.environ.get(CONFIG)
+        files = (NamedToml(settings_cls, path),) if path else ()
+        return (init_settings, env_settings, SecretFiles(settings_cls), *files)
+
+
+class NamedToml(TomlConfigSettingsSource):
+    """The operator's file: one flat table of settings, lower case, without the prefix."""
+
+    def __init__(self, settings_cls: type[BaseSettings], path: str) -> None:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"{CONFIG} names {path}, and there is no such file")
+        super().__init__(settings_cls, Path(path))
+
+
+class SecretFiles(PydanticBaseSettingsSource):
+    """`COGVIDEOX_NAME_FILE` holds the path of a file with the secret, as orchestrators mount them."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
+        is_secret = "SecretStr" in str(field.annotation)
+        return (Path(path).read_text().strip() if is_secret and path else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}
+        return {name: value for name, value in found.items() if value is not None}
 
 
 class QueueSettings(Fragment):
     redis_url: Annotated[
         SecretStr, Field(validation_alias=AliasChoices("COGVIDEOX_REDIS_URL", "REDIS_URL", "redis_url"))
     ] = SecretStr("redis://127.0.0.1:6379/0")
-    """Where the jobs live. `unix://PATH` and `rediss://` work too."""
+    """Where the jobs live: `redis://`, `rediss://`, `unix://PATH` or `sentinel://HOST:PORT,HOST:PORT/SERVICE`."""
 
 
 class StoreSettings(Fragment):
@@ -31,6 +71,66 @@ class StoreSettings(Fragment):
 
     link_hours: float = Field(default=24, gt=0, le=168)
     """How long a result link works."""
+
+    link_key_file: Path | None = None
+    """The key that signs result links; `link.key` in the state folder when not set."""
+
+    store: Literal["folder", "s3"] = "folder"
+    """Where results lie: `results` in the state folder, or an S3 bucket."""
+
+    links: Literal["auto", "presigned", "gateway", "public"] = "auto"
+    """Who answers result links: the bucket itself (`presigned`), the gateway, or `link_base`. `auto` takes
+    `presigned` for S3 with lasting credentials, else `gateway`."""
+
+    link_delivery: Literal["stream", "redirect"] = "stream"
+    """For `gateway` links into S3: pass the bytes on, or redirect to a presigned link of five minutes."""
+
+    link_base: str = ""
+    """For `public` links: the base URL (a CDN, say) under which the bucket's keys can be read by anyone."""
+
+    s3_bucket: str = ""
+    """The bucket of images, videos and covers."""
+
+    s3_prefix: str = ""
+    """Put before every object's key."""
+
+    s3_region: str = "us-east-1"
+    """The bucket's region."""
+
+    s3_endpoint: str | None = None
+    """Where this process reaches S3; AWS when not set."""
+
+    s3_public_endpoint: str | None = None
+    """Where clients reach S3: presigned links are made for it. `s3_endpoint` when not set."""
+
+    s3_path_style: bool = False
+    """Name the bucket in the path instead of the host name."""
+
+    s3_ca_bundle: Path | None = None
+    """Certificates to trust at the S3 endpoint."""
+
+    s3_sse: Literal["", "AES256", "aws:kms"] = ""
+    """Server-side encryption of new objects."""
+
+    s3_sse_key_id: str = ""
+    """The KMS key for `aws:kms`."""
+
+    s3_storage_class: str = ""
+    """Storage class of videos and covers; the bucket's own when empty."""
+
+    @model_validator(mode="after")
+    def name_the_store(self) -> Self:
+        if self.store == "s3" and not self.s3_bucket:
+            raise ValueError("COGVIDEOX_STORE=s3 needs COGVIDEOX_S3_BUCKET")
+        if self.links == "public" and not self.link_base:
+            raise ValueError("COGVIDEOX_LINKS=public needs COGVIDEOX_LINK_BASE")
+        if self.links in ("presigned", "public") and self.store == "folder":
+            raise ValueError(f"COGVIDEOX_LINKS={self.links} needs COGVIDEOX_STORE=s3")
+        return self
+
+    @property
+    def link_key(self) -> Path:
+        return self.link_key_file or self.state / "link.key"
 
 
 class ModelSettings(Fragment):

@@ -43,6 +43,6 @@ def result_body(record: JobRecord, house: House, english: bool) -> dict[str, Any
         return body | {"task_status": "PROCESSING"}
     if record.state is JobState.SUCCEEDED and record.video is not None:
         expires = int(time.time() + house.settings.link_hours * 3600)
-        video, cover = (house.signer.link(key, expires) for key in (record.video.key, record.video.cover_key))
+        video, cover = (house.links.link(key, expires) for key in (record.video.key, record.video.cover_key))
         return body | {"task_status": "SUCCESS", "video_result": [{"url": video, "cover_image_url": cover}]}
     return body | {"task_status": "FAIL", "error": job_error(record.error_code, english)}

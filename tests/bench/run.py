@@ -21,8 +21,8 @@ from cogvideox_server.up import _free_port
 from tests.integration.worker.latency import enqueue_to_start_ms
 from video_jobs.catalogue import load_catalogue
 from video_jobs.job import Job, VideoSpec
+from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
-from video_jobs.results import secret_file
 from video_jobs.store import JobStore
 
 CALLS = 400
