@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help up test check fix bench clean install
+.PHONY: help up test check fix docs bench clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -34,6 +34,9 @@ check: $(INSTALLED)  ## Format, lint, types, walls
 fix: $(INSTALLED)  ## Format and mend what ruff can mend
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: $(INSTALLED)  ## Write the generated tables of docs/ anew
+	-WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/unit/docs
 
 bench: $(INSTALLED)  ## Measure latency, gateway cost and a whole render; ARGS=--write keeps the table
 	$(BIN)/python -P tests/bench/run.py $(ARGS)

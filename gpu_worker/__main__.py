@@ -20,6 +20,7 @@ from video_jobs.catalogue import load_catalogue
 from video_jobs.logs import set_up_logs
 from video_jobs.queue import open_redis
 from video_jobs.results import open_results
+from video_jobs.settings import read_settings
 from video_jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ def _stop_on_signals(worker: VideoWorker, grace_s: float) -> None:
 
 
 def main() -> None:
-    settings = WorkerSettings()
+    settings = read_settings(WorkerSettings)
     set_up_logs(settings.log_level)
     asyncio.run(work(settings, engine_command(settings), finisher_command()))
 

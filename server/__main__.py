@@ -5,10 +5,11 @@ import uvicorn
 from server.app import create_app
 from server.settings import GatewaySettings
 from video_jobs.logs import set_up_logs
+from video_jobs.settings import read_settings
 
 
 def main() -> None:
-    settings = GatewaySettings()
+    settings = read_settings(GatewaySettings)
     set_up_logs(settings.log_level)
     uvicorn.run(
         create_app(settings),

@@ -22,7 +22,7 @@ from server.metrics import GatewayMetrics
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import BadCredentials, ExpiredToken, NoCredentials
-from server.zhipu import routes
+from server.zhipu import routes, tasks
 from server.zhipu.errors import Utf8Json, answer
 from video_jobs.catalogue import load_catalogue
 from video_jobs.links import LinkSigner, open_links, secret_file
@@ -56,6 +56,8 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     )
     app.state.settings = settings
     app.include_router(routes.router, prefix=settings.prefix)
+    if not settings.strict:
+        app.include_router(tasks.router, prefix=settings.prefix)
     app.include_router(files.router)
     app.include_router(health.router)
     app.middleware("http")(_observe)

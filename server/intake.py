@@ -24,7 +24,7 @@ PENDING_PAUSE_SECONDS, PENDING_LIMIT_SECONDS = 0.1, 90.0
 
 class JobIntake:
     def __init__(self, store: JobStore, catalogue: Catalogue, images: ImageIntake, settings: GatewaySettings) -> None:
-        self._store, self._catalogue, self._images, self._settings = store, catalogue, images, settings
+        self._store, self.catalogue, self._images, self._settings = store, catalogue, images, settings
         self._registry = WorkerRegistry(store.redis)
         self._alphabet: tuple[float, str | None] = (0.0, None)
 
@@ -35,7 +35,7 @@ class JobIntake:
         request_id = body.request_id or new_id()
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
             return known
-        wanted = check(body, self._catalogue, self._settings.checkpoint, self._settings.max_prompt_characters)
+        wanted = check(body, self.catalogue, self._settings.checkpoint, self._settings.max_prompt_characters)
         if body.has_image:
             one_image(body.image_url)
         if self._settings.refuse_unavailable:
@@ -108,7 +108,7 @@ class JobIntake:
     ) -> Job:
         route = self._settings.checkpoint
         spec = wanted.spec(image, secrets.randbits(32))
-        plan = self._catalogue.plan(spec, route)
+        plan = self.catalogue.plan(spec, route)
         return Job(
             id=job_id,
             request_id=request_id,
@@ -119,7 +119,7 @@ class JobIntake:
             spec=spec,
             plan=plan,
             route=route,
-            cost_s=device_seconds(self._catalogue.checkpoints[route], plan),
+            cost_s=device_seconds(self.catalogue.checkpoints[route], plan),
         )
 
 

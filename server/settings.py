@@ -27,6 +27,9 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     master_key_file: Path | None = None
     """The key that seals API-key secrets; `master.key` in the state folder when not set."""
 
+    strict: bool = False
+    """Only what the hosted API has: no progress in results, no listing, cancelling or model list."""
+
     allow_unsafe_redis: bool = False
     """Serve although Redis may evict or lose jobs, or hides its configuration."""
 

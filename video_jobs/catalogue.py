@@ -75,6 +75,10 @@ class Catalogue(Entry):
     models: dict[str, ModelCode]
     checkpoints: dict[str, Checkpoint]
 
+    def durations(self, code: ModelCode, checkpoint: str) -> list[int]:
+        """The clip lengths of a model code that the checkpoint can render."""
+        return [seconds for seconds in code.durations if seconds in self.checkpoints[checkpoint].frames]
+
     def plan(self, spec: VideoSpec, checkpoint: str) -> RenderPlan:
         """How `spec` is rendered by `checkpoint` and finished to exactly what was asked."""
         native = self.checkpoints[checkpoint]

@@ -148,6 +148,7 @@ class JobRecord(Frozen):
     accepted_ms: int
     started_ms: int | None = None
     finished_ms: int | None = None
+    deleted_ms: int | None = None
     engine_deaths: int = 0
     lost_leases: int = 0
     checkpoint: str | None = None
@@ -157,6 +158,10 @@ class JobRecord(Frozen):
     error_code: str | None = None
     error_message: str | None = None
     attempts: tuple[Attempt, ...] = ()
+
+    @property
+    def is_deleted(self) -> bool:
+        return self.deleted_ms is not None
 
 
 class Claim(NamedTuple):

@@ -50,6 +50,11 @@ def idempotency(tenant: str, request_id: str) -> str:
     return TAG + "idempotency:" + digest
 
 
+def tenant_jobs(tenant: str) -> str:
+    """The tenant's jobs in the order of acceptance."""
+    return TAG + "tenant-jobs:" + hashlib.sha256(tenant.encode()).hexdigest()
+
+
 def alphabet(route: str) -> str:
     return ALPHABET + route
 

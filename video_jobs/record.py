@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from video_jobs.job import Attempt, Job, JobRecord, Outcome, Rendered
 
-_NUMBERS = ("accepted_ms", "started_ms", "finished_ms", "engine_deaths", "lost_leases", "progress", "checkpoint_step")
+_TIMES = ("accepted_ms", "started_ms", "finished_ms", "deleted_ms")
+_NUMBERS = (*_TIMES, "engine_deaths", "lost_leases", "progress", "checkpoint_step")
 _TEXTS = ("state", "token", "stage", "checkpoint", "error_code", "error_message")
 
 

@@ -1,10 +1,12 @@
 """Settings that several processes share. Each process composes its own and reads the environment once."""
 
 import os
+import sys
+import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -16,7 +18,12 @@ class Fragment(BaseSettings):
     """Read from `COGVIDEOX_…`, then from the TOML file it may name; frozen. Modules never read the environment."""
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, frozen=True, extra="ignore", populate_by_name=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        frozen=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
     )
 
     @classmethod
@@ -31,6 +38,22 @@ class Fragment(BaseSettings):
         path = os.environ.get(CONFIG)
         files = (NamedToml(settings_cls, path),) if path else ()
         return (init_settings, env_settings, SecretFiles(settings_cls), *files)
+
+
+Settings = TypeVar("Settings", bound=Fragment)
+
+
+def read_settings(kind: type[Settings]) -> Settings:
+    """A process's settings, or one line for each that is wrong, and exit 2."""
+    try:
+        return kind()
+    except ValidationError as exc:
+        problems = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
+        lines = [f"{PREFIX}{name.upper().removeprefix(PREFIX)}: {why}" if name else why for name, why in problems]
+    except (OSError, tomllib.TOMLDecodeError) as exc:
+        lines = [f"{CONFIG}: {exc}"]
+    print("\n".join(lines), file=sys.stderr)
+    sys.exit(2)
 
 
 class NamedToml(TomlConfigSettingsSource):

@@ -138,6 +138,25 @@ class JobStore:
             fields, attempts = await pipe.execute()
         return read_record(fields, attempts) if fields else None
 
+    async def newest(self, tenant: str, limit: int, after: str = "") -> list[JobRecord] | None:
+        """The tenant's newest jobs, or those accepted before `after`; None if that is not one of its jobs."""
+        jobs = keys.tenant_jobs(tenant)
+        rank = await self.redis.zrevrank(jobs, after) if after else -1
+        if rank is None:
+            return None
+        # Deleted ones are passed over, so more may be read than are shown.
+        found: list[JobRecord] = []
+        while len(found) < limit and (ids := await self.redis.zrevrange(jobs, rank + 1, rank + limit)):
+            records = await asyncio.gather(*(self.get(job_id.decode()) for job_id in ids))
+            found += [record for record in records if record is not None and not record.is_deleted]
+            rank += len(ids)
+        return found[:limit]
+
+    async def position(self, record: JobRecord) -> int | None:
+        """The place in line, from 1; None when the job is not in line any more."""
+        rank = await self.redis.zrank(keys.waiting(_line(record.job.route, record.job.version)), record.job.id)
+        return None if rank is None else int(rank) + 1
+
     async def claim(self, worker: str, routes: Sequence[str]) -> Claim | None:
         """Take the first job in line of these routes."""
         nonce = secrets.token_hex(8)
@@ -181,6 +200,10 @@ class JobStore:
     async def cancel(self, tenant: str, job_id: str) -> CancelVerdict:
         return CancelVerdict((await self._run("cancel", job_id, tenant)).decode())
 
+    async def forget(self, tenant: str, job_id: str) -> bool:
+        """Mark an ended job's result as deleted; False while the job has not ended."""
+        return bool(await self._run("forget", job_id, tenant))
+
     async def reap(self) -> list[str]:
         """Hand on jobs whose lease ended; their ids."""
         gap = _ms(REAP_GAP_SECONDS)
@@ -191,5 +214,5 @@ class JobStore:
         return Hold((await self._run(script, *claim, *args)).decode())
 
     async def _run(self, script: str, *args: Any, record: tuple[str, str] | None = None) -> Any:
-        where = [*_KEYS, keys.idempotency(*record)] if record else _KEYS
+        where = [*_KEYS, keys.idempotency(*record), keys.tenant_jobs(record[0])] if record else _KEYS
         return await self._scripts[script](keys=where, args=list(args))

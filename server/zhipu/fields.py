@@ -98,7 +98,7 @@ def check(body: GenerationBody, catalogue: Catalogue, checkpoint: str, max_promp
         code=code,
         quality=Quality(_one_of(code, "quality", body.quality, [q.value for q in Quality], Quality.SPEED.value)),
         fps=_one_of(code, "fps", body.fps, list(code.fps), code.fps[0]),
-        duration_s=_one_of(code, "duration", body.duration, [d for d in code.durations if d in native.frames], 5),
+        duration_s=_one_of(code, "duration", body.duration, catalogue.durations(code, checkpoint), 5),
     )
 
 

@@ -1,6 +1,6 @@
 -- Put before every script: the keys by name, Redis's own time, and the moves that several transitions share.
 -- KEYS 1 job: 2 attempts: 3 waiting: 4 wake: 5 claim-nonce: (prefixes)  6 leases 7 dead 8 audit 9 audit-seq
---      10 reaped-ms 11 waiting-seq 12 the cancel channel; 13 an idempotency record where a script says so
+--      10 reaped-ms 11 waiting-seq 12 the cancel channel; 13 an idempotency record, 14 a tenant's jobs where a script says so
 local JOB, ATTEMPTS, WAITING, WAKE, NONCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local LEASES, DEAD, AUDIT, AUDIT_SEQ = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local REAPED, WAITING_SEQ, CANCELS = KEYS[10], KEYS[11], KEYS[12]

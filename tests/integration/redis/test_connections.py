@@ -76,7 +76,7 @@ async def test_tls_with_an_own_authority_and_an_acl_user(tmp_path: Path) -> None
     port = free_port()
     tls = ["--port", "0", "--tls-port", str(port), "--tls-cert-file", str(cert), "--tls-key-file", str(key)]
     tls += ["--tls-ca-cert-file", str(cert), "--tls-auth-clients", "no"]
-    users = [*"--user app on >s3cret ~{cogvideox}:* &* +@all --user default off".split()]
+    users = [*["--user", "app", "on", ">s3cret", "~{cogvideox}:*", "&*", "+@all", "--user", "default", "off"]]
     try:
         with server(tmp_path / "redis", port, *OPTIONS, *tls, *users):
             url = f"rediss://app:s3cret@127.0.0.1:{port}/0?ssl_ca_certs={cert}"

@@ -1,0 +1,33 @@
+"""A job as this dialect shows it."""
+
+import time
+from typing import Any
+
+from server.deps import House
+from server.zhipu.errors import job_error
+from video_jobs.job import Job, JobRecord, JobState
+
+
+def task_body(job: Job) -> dict[str, Any]:
+    return {"model": job.spec.model, "id": job.id, "request_id": job.request_id}
+
+
+def result_body(record: JobRecord, house: House, english: bool) -> dict[str, Any]:
+    """Links are signed anew on each read."""
+    body = task_body(record.job)
+    if not record.state.is_final:
+        return body | {"task_status": "PROCESSING"}
+    if record.state is JobState.SUCCEEDED and record.video is not None:
+        expires = int(time.time() + house.settings.link_hours * 3600)
+        video, cover = (house.links.link(key, expires) for key in (record.video.key, record.video.cover_key))
+        return body | {"task_status": "SUCCESS", "video_result": [{"url": video, "cover_image_url": cover}]}
+    return body | {"task_status": "FAIL", "error": job_error(record.error_code, english)}
+
+
+async def additions(record: JobRecord, house: House) -> dict[str, Any]:
+    """What Zhipu's clients ignore and people like to see: how far the job is, or its place in line."""
+    if house.settings.strict or record.state.is_final:
+        return {}
+    if record.state is JobState.QUEUED and (place := await house.store.position(record)):
+        return {"queue_position": place, "progress": 0}
+    return {"progress": int(100 * record.progress)}
