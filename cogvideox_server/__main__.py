@@ -7,6 +7,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
+from cogvideox_server.options import add_doctor, add_jobs
+
 
 class OneLineParser(argparse.ArgumentParser):
     """A wrong option gets one clear line, not the whole usage."""
@@ -22,6 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     for name, what in (("gateway", _GATEWAY), ("worker", _WORKER)):
         commands.add_parser(name, help=what.partition(":")[0], description=what)
     _add_keys(commands.add_parser("keys", help="make, list and revoke API keys", description=_KEYS))
+    _add_models(commands.add_parser("models", help="list, pull and verify weights", description=_MODELS))
+    add_jobs(commands.add_parser("jobs", help="submit and follow videos", description=_JOBS), OneLineParser)
+    add_doctor(commands.add_parser("doctor", help="check this machine and say what to do", description=_DOCTOR))
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
 
@@ -33,6 +38,15 @@ _UP = (
 )
 _GATEWAY = "run one gateway: HTTP in, jobs out. Configured by COGVIDEOX_… variables, see docs/configuration.md."
 _WORKER = "run one GPU worker: a job id in, a video in the store. Configured by COGVIDEOX_… variables."
+_JOBS = "Videos on any server of this kind, by its URL and an API key. Errors are one line and exit 1."
+_DOCTOR = (
+    "Check Python, settings, Redis, the store, device, model, tokenizer, clock, port and disk, and say what to do "
+    "about each failure. Exit 1 if one fails."
+)
+_MODELS = (
+    "Weights: from the Hugging Face hub (HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured) or from ModelScope, "
+    "by the hubs' own libraries."
+)
 _KEYS = "API keys, `id.secret`. Found: the Redis of `up` in the state folder, else COGVIDEOX_REDIS_URL."
 
 
@@ -74,6 +88,23 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--redis-url", help="the Redis to use")
 
 
+def _add_models(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=OneLineParser)
+    said = "The catalogue's checkpoints with their licences, and what was pulled."
+    listing = actions.add_parser("list", help="what can be rendered, and what lies on disk", description=said)
+    said = "Pull the files that are needed, going on where an earlier pull stopped, check them, print their folder."
+    pull = actions.add_parser("pull", help="download weights from a hub", description=said)
+    pull.add_argument("name", help="a checkpoint of the catalogue, ORG/NAME, or modelscope:ORG/NAME")
+    pull.add_argument("--revision", help="branch, tag or commit (default: the hub's main one)")
+    said = "Read every byte of what was pulled and compare it with its checksums."
+    verify = actions.add_parser("verify", help="check pulled weights", description=said)
+    verify.add_argument("name", nargs="?", help="part of a model's name, or a folder (default: all)")
+    for action in (listing, pull, verify):
+        action.add_argument(
+            "--models", type=Path, default=Path("state/models"), help="the folder of models (default: %(default)s)"
+        )
+
+
 def _port(text: str) -> int:
     if not text.isdigit() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port")
@@ -94,6 +125,18 @@ def main() -> int:
         from cogvideox_server.up import up
 
         return up(args)
+    elif args.command == "jobs":
+        from cogvideox_server.jobs import jobs
+
+        return jobs(args)
+    elif args.command == "doctor":
+        from cogvideox_server.doctor import doctor
+
+        return doctor(args)
+    elif args.command == "models":
+        from cogvideox_server.models import models
+
+        return models(args)
     elif args.command == "keys":
         from cogvideox_server.keys import keys
 

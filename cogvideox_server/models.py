@@ -1,42 +1,67 @@
-"""Which checkpoint of the catalogue a model's files belong to."""
+"""`cogvideox-server models`: what can be rendered, what lies on disk, pulled and verified."""
 
-import json
+import argparse
+import sys
 from pathlib import Path
 
-
-class NoSuchCheckpoint(Exception):
-    """The model matches no checkpoint of the catalogue; name one with --checkpoint."""
-
-    def __init__(self, model: str) -> None:
-        super().__init__(f"{model}: {self.__doc__}")
+from gpu_worker.weights.folders import MANIFEST, damage, read_manifest
+from gpu_worker.weights.pull import model_folder
+from video_jobs.catalogue import load_catalogue
+from video_jobs.errors import ModelUnavailable
 
 
-def checkpoint_of(model: str) -> str:
-    """By name for a hub id, by its transformer's shape for a folder."""
-    if model == "tiny":
-        return "tiny"
-    folder = Path(model)
-    if folder.is_dir():
-        return _by_shape(model, folder)
-    name = model.rpartition("/")[2].lower().replace("cogvideox1.5", "cogvideox-1.5").removesuffix("-i2v")
-    if name not in ("cogvideox-1.5-5b", "cogvideox-5b", "cogvideox-2b"):
-        raise NoSuchCheckpoint(model)
-    return name
+def models(args: argparse.Namespace) -> int:
+    return {"list": _list, "pull": _pull, "verify": _verify}[args.action](args)
 
 
-def _by_shape(model: str, folder: Path) -> str:
-    from video_jobs.catalogue import load_catalogue
+def _list(args: argparse.Namespace) -> int:
+    """The catalogue's checkpoints, then every pulled repository."""
+    for name, checkpoint in load_catalogue().checkpoints.items():
+        where = "built in" if not checkpoint.repos else f"pull {name}: {', '.join(checkpoint.repos.values())}"
+        print(f"{name:18} {where:62} {checkpoint.licence}")
+    for folder in _pulled(args.models):
+        known = read_manifest(folder)
+        if known:
+            size = sum(file.size for file in known.files) / 1e9
+            print(f"{known.name:48} {size:7.2f} GB  revision {known.revision[:12]}  {folder}")
+    return 0
 
-    for home in (folder, folder / "t2v", folder / "i2v"):
-        config = home / "transformer" / "config.json"
-        if config.is_file():
-            said = json.loads(config.read_text())
-            shape = (
-                said["num_layers"],
-                said["num_attention_heads"] * said["attention_head_dim"],
-                said.get("patch_size_t") or 1,
-            )
-            for name, known in load_catalogue().checkpoints.items():
-                if (known.layers, known.hidden, known.patch_t) == shape:
-                    return name
-    raise NoSuchCheckpoint(model)
+
+def _pull(args: argparse.Namespace) -> int:
+    try:
+        folder = model_folder(args.name, args.models, _say, args.revision)
+    except ModelUnavailable as error:
+        _say(f"cogvideox-server models: {error}")
+        return 1
+    print(folder)
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    """Every byte against the checksums of the pull."""
+    folders = [Path(args.name)] if args.name and Path(args.name).is_dir() else _pulled(args.models)
+    wanted = [folder for folder in folders if not args.name or args.name in str(folder)]
+    if not wanted:
+        _say(f"cogvideox-server models: nothing was pulled to {args.models}")
+        return 1
+    return max([_verify_one(folder) for folder in wanted])
+
+
+def _verify_one(folder: Path) -> int:
+    known = read_manifest(folder)
+    if known is None:
+        _say(f"{folder} holds no {MANIFEST}: it was not pulled, or not whole")
+        return 1
+    broken = list(damage(folder, known.files))
+    for line in broken:
+        print(f"{known.name}: {line}")
+    print(f"{known.name}: {f'pull it again: {len(broken)} files are damaged' if broken else 'whole'}")
+    return 1 if broken else 0
+
+
+def _pulled(models: Path) -> list[Path]:
+    return sorted(path.parent for path in models.glob(f"*/*/*/{MANIFEST}"))
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)

@@ -16,7 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cogvideox_server.models import NoSuchCheckpoint, checkpoint_of
+from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import NoRedisHere, redis_binary, redis_command, socket_path
 from cogvideox_server.supervisor import Supervisor
 
@@ -151,6 +151,7 @@ class House:
 
     def _show(self, seconds: float) -> None:
         base_url = self._origin + PREFIX
+        (self._state / "address").write_text(base_url)
         if self._args.json:
             pids: dict[str, object] = {"redis": next(iter(self._supervisor.pids("redis")), None)}
             pids |= {"gateway": self._supervisor.pids("gateway")[0], "workers": self._supervisor.pids("worker")}

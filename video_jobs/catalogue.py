@@ -59,6 +59,10 @@ class Checkpoint(Entry):
     patch_t: int
     tflops: float = Field(gt=0)
     image: bool = True
+    repos: dict[str, str] = {}
+    """What `models pull` fetches, by what it renders: `t2v`, `i2v`."""
+
+    licence: str = ""
     presets: dict[str, Preset]
 
     @cached_property

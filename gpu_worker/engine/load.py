@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from transformers import AutoTokenizer, T5EncoderModel
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.text import check_tokenizer
 from gpu_worker.engine.tiny import tiny_model_folder
+from gpu_worker.weights.hubs import PARTS
+from gpu_worker.weights.pull import model_folder
 from video_jobs.errors import ModelUnavailable
 
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
 # A 1.5 transformer slices its positions from a grid of its own sample size: portrait would not fit a landscape one.
 # The slice of a larger grid is the same numbers, so the native size stays bit-identical.
 LARGE_GRID = 300
@@ -28,7 +30,7 @@ def pick_device(name: str) -> torch.device:
 
 def load_model(name: str, models: Path, device: torch.device, offload: bool = False) -> Model:
     """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`."""
-    folders = _pipelines(_folder(name, models))
+    folders = find_pipelines(_folder(name, models))
     first = next(iter(folders.values()))
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     tokenizer = AutoTokenizer.from_pretrained(first / "tokenizer")
@@ -76,20 +78,10 @@ def weights_checksum(folders: dict[str, Path]) -> str:
 def _folder(name: str, models: Path) -> Path:
     if name == "tiny":
         return tiny_model_folder(models)
-    if Path(name).is_dir():
-        return Path(name)
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = [f"**/{part}/*{ending}" for part in PARTS for ending in (".json", ".safetensors", ".model", ".txt")]
-    wanted = [*patterns, *(pattern.removeprefix("**/") for pattern in patterns), "*.json"]
-    try:
-        return Path(snapshot_download(name, allow_patterns=wanted))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
-        raise ModelUnavailable(f"{name} is neither a folder nor a model on the hub that can be reached") from exc
+    return model_folder(name, models, lambda text: print(text, file=sys.stderr, flush=True))
 
 
-def _pipelines(folder: Path) -> dict[str, Path]:
+def find_pipelines(folder: Path) -> dict[str, Path]:
     """Which pipelines lie here, by what they render."""
     found = {mode: folder / mode for mode in ("t2v", "i2v") if (folder / mode / "transformer").is_dir()}
     if not found and (folder / "transformer").is_dir():

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 from PIL import Image
 
 pytest.importorskip("torch")
@@ -66,12 +68,35 @@ class Service:
         return status
 
 
+def may_fetch(image_url: str) -> dict[str, str]:
+    return {"COGVIDEOX_IMAGE_ALLOW": image_url.removeprefix("http://").partition("/")[0]}
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory, image_url: str) -> Iterator[Service]:
-    allowed = image_url.removeprefix("http://").partition("/")[0]
-    service = Service(tmp_path_factory.mktemp("service") / "state", COGVIDEOX_IMAGE_ALLOW=allowed)
+    """Everything embedded."""
+    service = Service(tmp_path_factory.mktemp("service") / "state", **may_fetch(image_url))
     yield service
     service.stop()
+
+
+@pytest.fixture
+def outer_service(redis_url: str, tmp_path: Path, image_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
+    """The same on a Redis of its own and an S3 server, as past one machine."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    credentials = {"AWS_ACCESS_KEY_ID": "AKIDEXAMPLE", "AWS_SECRET_ACCESS_KEY": "example"}
+    for name, value in credentials.items():
+        monkeypatch.setenv(name, value)
+    endpoint = f"http://{host}:{port}"
+    boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1").create_bucket(Bucket="videos")
+    outer = {"REDIS_URL": redis_url, "COGVIDEOX_STORE": "s3", "COGVIDEOX_S3_BUCKET": "videos"}
+    outer |= {"COGVIDEOX_S3_ENDPOINT": endpoint, "COGVIDEOX_S3_PATH_STYLE": "true"}
+    service = Service(tmp_path / "state", **may_fetch(image_url), **outer)
+    yield service
+    service.stop()
+    server.stop()
 
 
 def sdk_python(name: str) -> Path:

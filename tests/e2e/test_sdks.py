@@ -12,6 +12,8 @@ import av
 import pytest
 from PIL import Image
 
+from tests.e2e.conftest import sdk_python
+
 pytestmark = [pytest.mark.e2e, pytest.mark.worker, pytest.mark.timeout(400)]
 
 RABBIT = "比得兔开小汽车，游走在马路上，脸上的表情充满开心喜悦。"
@@ -57,10 +59,25 @@ def assert_clip(clip: bytes, width: int, height: int, fps: int, frames: int) -> 
 
 
 def test_unmodified_sdk_gets_what_it_asked_for(sdk: tuple[str, Path], service: Any, image_url: str) -> None:
-    name, python = sdk
-    ready, asked = service.ready, requests(image_url)
-    if name == "zai":
+    asked = requests(image_url)
+    if sdk[0] == "zai":
         asked = {task: asked[task] for task in ("text", "image")}
+    assert_served(sdk, service, asked)
+
+
+def test_the_same_on_a_real_redis_and_s3(outer_service: Any, image_url: str) -> None:
+    asked = requests(image_url)
+    asked["text"]["size"] = asked["image"]["size"] = "1280x960"
+
+    assert_served(("zhipuai", sdk_python("zhipuai")), outer_service, asked)
+
+    assert outer_service.ready["pids"]["redis"] is None
+    assert not list(Path(outer_service.ready["state"]).glob("results/**/*.mp4"))
+
+
+def assert_served(sdk: tuple[str, Path], service: Any, asked: dict[str, Any]) -> None:
+    name, python = sdk
+    ready = service.ready
     caller = [str(python), str(Path(__file__).parent / "sdk_caller.py"), name, ready["api_key"], ready["base_url"]]
 
     said = subprocess.run(caller, input=json.dumps(asked), capture_output=True, text=True)

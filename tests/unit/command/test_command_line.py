@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cogvideox_server.models import NoSuchCheckpoint, checkpoint_of
+from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import MAX_SOCKET_PATH, redis_binary, socket_path
 
 

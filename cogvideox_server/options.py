@@ -1,0 +1,63 @@
+"""The options of the larger commands, each worth reading with --help."""
+
+import argparse
+import os
+from pathlib import Path
+
+
+def first_of(*names: str) -> str | None:
+    return next((os.environ[name] for name in names if os.environ.get(name)), None)
+
+
+def add_jobs(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser]) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=kind)
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        action.add_argument("--json", action="store_true", help="print the server's answer as JSON")
+        _add_server(action)
+        return action
+
+    submit = add("submit", "queue a video and print its id")
+    _add_request(submit)
+    listing = add("list", "list your tasks, the newest first")
+    listing.add_argument("--limit", type=int, default=20, help="how many, up to 100 (default: %(default)s)")
+    listing.add_argument("--after", metavar="ID", help="go on behind this task")
+    for name, what in (
+        ("show", "print one task"),
+        ("watch", "follow a task to its end and print the video's link; exit 1 if there is none"),
+        ("cancel", "cancel a task; after its end, delete its video and cover"),
+        ("download", "fetch a task's video"),
+    ):
+        add(name, what).add_argument("id", help="the task's id")
+    download = actions.choices["download"]
+    download.add_argument("--to", type=Path, metavar="FILE", help="where to (default: ID.mp4)")
+    download.add_argument("--cover", action="store_true", help="the cover image instead of the video")
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    url = first_of("COGVIDEOX_URL", "ZHIPUAI_BASE_URL", "ZAI_BASE_URL")
+    key = first_of("COGVIDEOX_API_KEY", "ZHIPUAI_API_KEY", "ZAI_API_KEY")
+    parser.add_argument("--url", default=url, help="base URL (default: COGVIDEOX_URL, or the `up` of --state)")
+    parser.add_argument("--key", default=key, help="API key (default: COGVIDEOX_API_KEY, or the `up` of --state)")
+    parser.add_argument("--state", type=Path, default=Path("state"), help="the state folder of `up` (default: ./state)")
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("prompt", nargs="?", help="what to see")
+    parser.add_argument("--model", default="cogvideox-2", help="model code (default: %(default)s)")
+    parser.add_argument("--image", help="the first frame: a file or a URL")
+    parser.add_argument("--size", help="WIDTHxHEIGHT, one of the model's sizes")
+    parser.add_argument("--fps", type=int, help="30 or 60")
+    parser.add_argument("--duration", type=int, help="seconds: 5 or 10")
+    parser.add_argument("--quality", help="speed or quality")
+    parser.add_argument("--seed", type=int, help="for the same video again")
+    parser.add_argument("--user-id", help="the end user, for the audit trail")
+    parser.add_argument("--request-id", help="the same id again returns the same task")
+    parser.add_argument("--watch", action="store_true", help="follow it to its end")
+
+
+def add_doctor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--state", type=Path, help="the state folder (default: COGVIDEOX_STATE, or ./state)")
+    parser.add_argument("--model", help="the model to look at (default: COGVIDEOX_MODEL, or tiny)")
+    parser.add_argument("--json", action="store_true", help="print one JSON line")

@@ -1,0 +1,112 @@
+"""`--model` as a folder: what is not on disk yet is pulled from its hub, only the files needed, and checked."""
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from gpu_worker.weights.folders import damage, read_manifest, write_manifest
+from gpu_worker.weights.hubs import Hub, HubFile, Repository, hub_of
+from video_jobs.catalogue import load_catalogue
+from video_jobs.errors import ModelUnavailable
+
+
+def model_folder(name: str, models: Path, say: Callable[[str], None], revision: str | None = None) -> Path:
+    """A folder as it is; a checkpoint's name or a hub id as the folder it was, or is now, pulled to."""
+    if Path(name).is_dir():
+        return Path(name)
+    hub, rest = hub_of(name)
+    if rest.count("/") not in (0, 1) or rest.startswith((".", "/")):
+        raise ModelUnavailable(f"{name} is neither a folder nor the name of a model")
+    if "/" in rest:
+        return _pulled(hub, rest, models, revision, say)
+    checkpoint = load_catalogue().checkpoints.get(rest)
+    if checkpoint is None or not checkpoint.repos:
+        raise ModelUnavailable(f"{name} is no checkpoint of the catalogue, no folder, and no hub id (ORG/NAME)")
+    return _pair(hub, rest, checkpoint.repos, models, revision, say)
+
+
+def is_pulled(name: str, models: Path) -> bool:
+    """Whether `model_folder` would answer without asking a hub."""
+    hub, rest = hub_of(name)
+    checkpoint = load_catalogue().checkpoints.get(rest)
+    names = [f"{hub.owner}/{repo}" for repo in checkpoint.repos.values()] if checkpoint else [rest]
+    return bool(names) and all(read_manifest(home(hub, one, models)) for one in names)
+
+
+def home(hub: Hub, name: str, models: Path) -> Path:
+    return models / hub.label / name
+
+
+def _pair(
+    hub: Hub, name: str, repos: dict[str, str], models: Path, revision: str | None, say: Callable[[str], None]
+) -> Path:
+    """One folder with `t2v` and `i2v`; what both share is downloaded once."""
+    folder, before = models / hub.label / name, None
+    for mode, repo in repos.items():
+        pulled = _pulled(hub, f"{hub.owner}/{repo}", models, revision, say, before)
+        folder.mkdir(parents=True, exist_ok=True)
+        link = folder / mode
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(pulled, folder))
+        before = before or pulled
+    return folder
+
+
+def _pulled(
+    hub: Hub,
+    name: str,
+    models: Path,
+    revision: str | None,
+    say: Callable[[str], None],
+    twin: Path | None = None,
+) -> Path:
+    folder = home(hub, name, models)
+    with _alone(folder):
+        known = read_manifest(folder)
+        if known is not None and revision in (None, known.revision) and not _is_short(folder, known):
+            return folder
+        found = hub.look_up(name, revision)
+        if not any(file.path.endswith(".safetensors") for file in found.files):
+            raise ModelUnavailable(f"{name} holds no safetensors in diffusers layout")
+        shared = _share(found, folder, twin) if twin else frozenset()
+        missing = [file for file in found.files if file.path not in shared]
+        say(f"pulling {name} from {hub.label}: {len(missing)} files, {_gigabytes(missing)}; licence: {found.licence}")
+        hub.download(found, [file.path for file in missing], folder)
+        if broken := list(damage(folder, found.files)):
+            raise ModelUnavailable(f"{name} was not pulled whole: {'; '.join(broken[:3])}; pull again")
+        write_manifest(folder, found)
+    return folder
+
+
+def _share(found: Repository, folder: Path, twin: Path) -> frozenset[str]:
+    """Large files that the twin has already, linked instead of downloaded again."""
+    manifest = read_manifest(twin)
+    held = {(file.path, file.sha256) for file in manifest.files} if manifest else set()
+    shared = [file.path for file in found.files if file.sha256 and (file.path, file.sha256) in held]
+    for path in shared:
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.unlink(missing_ok=True)
+        target.symlink_to(os.path.relpath(twin / path, target.parent))
+    return frozenset(shared)
+
+
+def _is_short(folder: Path, known: Repository) -> bool:
+    """Cheap, for every start; `models verify` reads the bytes."""
+    paths = [folder / file.path for file in known.files]
+    return any(not path.is_file() for path in paths)
+
+
+def _gigabytes(files: list[HubFile]) -> str:
+    return f"{sum(file.size for file in files) / 1e9:.2f} GB"
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Several workers of one machine pull a model once."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (folder.parent / f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
