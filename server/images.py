@@ -73,9 +73,9 @@ def one_image(image_url: Any) -> str:
     if isinstance(image_url, list) and len(image_url) > 1:
         raise Refusal("1214", "image_url", "last_frame")
     if isinstance(image_url, list) and image_url:
-        return one_image(image_url[0])
+        image_url = image_url[0]
     if isinstance(image_url, dict):
-        return one_image(image_url.get("url"))
+        image_url = image_url.get("url")
     if not isinstance(image_url, str) or not image_url:
         raise Refusal("1214", "image_url")
     return image_url

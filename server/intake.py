@@ -5,6 +5,7 @@ import hashlib
 import json
 import secrets
 import time
+import unicodedata
 from typing import Any
 
 from server.images import ImageIntake, one_image
@@ -89,7 +90,8 @@ class JobIntake:
         settings = self._settings
         if settings.has_rewriter or settings.accept_unknown_prompts:
             return
-        letters = [letter for letter in prompt if not letter.isspace()]
+        # As the tokenizer reads it: full-width letters are letters.
+        letters = [letter for letter in unicodedata.normalize("NFKC", prompt) if not letter.isspace()]
         known = await self._letters_known()
         if not letters or known is None or known == "*":
             return
@@ -131,4 +133,9 @@ def new_id() -> str:
 def hash_body(values: dict[str, Any]) -> str:
     """Of the request as sent, nulls dropped, whatever the order of its names."""
     kept = {name: value for name, value in values.items() if value is not None}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+    try:
+        text = json.dumps(kept, sort_keys=True)
+    except RecursionError as exc:
+        # What was just deep enough to be read on a thread of its own is too deep here.
+        raise Refusal("1210", detail="json") from exc
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -60,7 +60,7 @@ async def _by_jwt(token: str, ring: KeyRing) -> ApiKey:
     if header.get("alg") != "HS256" or not set(header) <= HEADER_FIELDS:
         raise BadCredentials
     key_id = claims.get("api_key")
-    if not isinstance(key_id, str):
+    if not isinstance(key_id, str) or not key_id.isascii():
         raise BadCredentials
     key = await ring.find(key_id) or DECOY
     if not _is_signed(token, key) or key is DECOY:

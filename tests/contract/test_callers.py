@@ -49,7 +49,17 @@ async def test_token_lives_a_week_at_most(client: httpx2.AsyncClient, key: str) 
 
 
 @pytest.mark.parametrize(
-    "claims", [{"exp": True}, {"exp": "x"}, {"exp": None}, {"exp": -1}, {"exp": 1.5}, {"exp": 10**30}, {"api_key": 5}]
+    "claims",
+    [
+        {"exp": True},
+        {"exp": "x"},
+        {"exp": None},
+        {"exp": -1},
+        {"exp": 1.5},
+        {"exp": 10**30},
+        {"api_key": 5},
+        {"api_key": "\ud800"},
+    ],
 )
 async def test_token_with_strange_claims_is_refused(
     client: httpx2.AsyncClient, key: str, claims: dict[str, Any]

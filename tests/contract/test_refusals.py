@@ -78,6 +78,18 @@ async def test_bad_json_is_a_clear_refusal(client: httpx2.AsyncClient, content: 
     assert reply.json()["error"]["code"] in ("1210", "1213", "1214")
 
 
+@pytest.mark.parametrize("field", ["style", "image_url"])
+async def test_nesting_of_any_depth_is_a_refusal_and_no_fault_of_ours(client: httpx2.AsyncClient, field: str) -> None:
+    """Large bodies are read on a thread of their own, whose stack is emptier than ours."""
+    for depth in range(800, 1001, 20):
+        nested = b'{"model":"cogvideox-2","prompt":"a cat","pad":"%b","%b":%b%b}' % (
+            *(b" " * 300_000, field.encode(), b"[" * depth, b"]" * depth),
+        )
+        reply = await client.post("/videos/generations", content=nested)
+
+        assert reply.status_code == 200 or reply.json()["error"]["code"] in ("1210", "1214"), (depth, reply.text)
+
+
 async def test_eight_megabytes_are_too_many_declared_or_not(client: httpx2.AsyncClient) -> None:
     async def chunks() -> Any:
         for _ in range(8):
