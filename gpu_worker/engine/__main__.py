@@ -1,6 +1,7 @@
 """`python -P -m gpu_worker.engine`: the child that owns the device. One job at a time, until its pipe closes."""
 
 import argparse
+import errno
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from gpu_worker.engine.render import Renderer
 from gpu_worker.engine.rewrite import LocalRewriter
 from gpu_worker.engine.serve import JobLoop
 from gpu_worker.engine.text import alphabet
-from video_jobs.errors import EngineFault, OutOfGpuMemory
+from video_jobs.errors import EngineFault, OutOfGpuMemory, WorkerDiskFull
 from video_jobs.job import Stage
 
 
@@ -47,7 +48,8 @@ class Engine:
         )
 
     def _prepare(self, job: Render) -> str:
-        if self._rewriter is None or job.is_rewritten:
+        # An image alone is a whole request: nothing is made up for it.
+        if self._rewriter is None or job.is_rewritten or not job.prompt:
             return job.prompt
         prompt = self._rewriter.rewrite(job.prompt)
         self._loop.tell(Prepared(job_id=job.job_id, token=job.token, prompt=prompt, by=self._rewriter.name))
@@ -64,8 +66,8 @@ def main() -> None:
     parser.add_argument("--rewriter", help="folder of a local instruct model")
     parser.add_argument("--accept-unknown-prompts", action="store_true")
     args = parser.parse_args()
-    die_with_parent()
     read_fd, write_fd = args.fds
+    die_with_parent(read_fd)
     model = load_model(args.model, args.models, pick_device(args.device), args.offload)
     rewriter = LocalRewriter(args.rewriter, model.device) if args.rewriter else None
     versions = {
@@ -80,6 +82,8 @@ def main() -> None:
 
 
 def code_of(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return WorkerDiskFull.code
     return OutOfGpuMemory.code if isinstance(error, torch.OutOfMemoryError) else EngineFault.code
 
 

@@ -5,6 +5,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import select
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -31,11 +32,13 @@ PR_SET_PDEATHSIG = 1
 logger = logging.getLogger(__name__)
 
 
-def die_with_parent() -> None:
+def die_with_parent(pipe: int) -> None:
     """For a child's main thread: the kernel ends it when its parent dies, however the parent dies."""
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent or parent == 1:
+    # It may have died before. Only the pipe tells: a parent of pid 1 may be a foster parent, or a container's worker.
+    watch = select.poll()
+    watch.register(pipe, 0)
+    if watch.poll(0):
         sys.exit("the parent is gone")
 
 
@@ -84,9 +87,17 @@ class Child:
 
     async def run(self, job: Render | Finish, limit_s: float, on_message: Callable[[Message], None]) -> Done:
         """Give the child this job; JobError if it fails, dies, or is silent for longer than `limit_s`."""
-        await self.start()
-        self._cancelled = None
-        self._send(job)
+        try:
+            await self.start()
+            if self._cancelled == job.token:
+                raise JobCancelled
+            self._send(job)
+            return await self._hear(job, limit_s, on_message)
+        finally:
+            # A cancel that was obeyed, or came too late, must not end an idle child when its grace is over.
+            self._cancelled = None
+
+    async def _hear(self, job: Render | Finish, limit_s: float, on_message: Callable[[Message], None]) -> Done:
         while True:
             message = await self._read_or_kill(job, limit_s)
             if getattr(message, "token", None) != job.token:
@@ -163,6 +174,3 @@ class Child:
             if self._cancelled == job.token:
                 raise JobCancelled from None
             raise
-        finally:
-            if self._cancelled == job.token and self._process is None:
-                self._cancelled = None

@@ -78,8 +78,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="gpu_worker.finish", description=__doc__)
     parser.add_argument("--fds", nargs=2, type=int, required=True, metavar=("READ", "WRITE"))
     args = parser.parse_args()
-    die_with_parent()
     read_fd, write_fd = args.fds
+    die_with_parent(read_fd)
     loop = JobLoop(read_fd, write_fd, Finish, code_of)
     loop.tell(Ready())
     loop.run(Finisher(loop).finish)

@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--step-s", type=float, default=0.01)
     parser.add_argument("--fds", nargs=2, type=int, required=True)
     args = parser.parse_args()
-    die_with_parent()
+    die_with_parent(args.fds[0])
     StandIn(args.role, args.step_s, *args.fds).run()
 
 

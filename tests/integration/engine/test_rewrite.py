@@ -1,5 +1,6 @@
 """The local rewriter on a real, tiny instruct model."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,14 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from gpu_worker.engine.__main__ import Engine, code_of
+from gpu_worker.engine.model import Model
+from gpu_worker.engine.protocol import Render
+from gpu_worker.engine.render import Renderer
 from gpu_worker.engine.rewrite import LocalRewriter
+from gpu_worker.engine.serve import JobLoop
+from video_jobs.catalogue import load_catalogue
+from video_jobs.job import VideoSpec
 from video_jobs.rewriting import MAX_REWRITE_CHARACTERS, clean_rewrite
 
 pytestmark = pytest.mark.worker
@@ -37,6 +45,21 @@ def test_local_model_rewrites_the_same_way_each_time(tmp_path: Path) -> None:
     assert first == second
     assert 0 < len(first) <= MAX_REWRITE_CHARACTERS
     assert rewriter.name == "local:instruct"
+
+
+@pytest.mark.parametrize("prompt", ["", "a cat"])
+def test_no_prompt_is_made_up_for_an_image_alone(prompt: str, model: Model, tmp_path: Path) -> None:
+    rewriter = LocalRewriter(str(instruct_model(tmp_path / "instruct")), torch.device("cpu"))
+    spec = VideoSpec(model="cogvideox-2", width=720, height=480, fps=30, duration_s=5, seed=1)
+    asked = {"job_id": "1", "token": "1:a", "prompt": prompt, "seed": 1, "frames_path": "unused"}
+    job = Render(**asked, plan=load_catalogue().plan(spec, "tiny"))
+    read_fd, write_fd = os.pipe()
+
+    rendered = Engine(JobLoop(read_fd, write_fd, Render, code_of), Renderer(model), rewriter)._prepare(job)
+
+    os.close(write_fd)
+    with os.fdopen(read_fd, "rb") as pipe:
+        assert (rendered == prompt, pipe.read() == b"") == (not prompt, not prompt)
 
 
 def test_only_text_of_bounded_length_is_used() -> None:

@@ -1,5 +1,7 @@
 """A child of the worker, watched."""
 
+import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.engine.process import Child
-from gpu_worker.engine.protocol import Message, Progress, Render
+from gpu_worker.engine.protocol import Message, Progress, Ready, Render, decode, length_of
 from video_jobs.catalogue import load_catalogue
-from video_jobs.errors import EngineDied, EngineHung
+from video_jobs.errors import EngineDied, EngineHung, JobCancelled
 from video_jobs.job import VideoSpec
 
 STANDIN = Path(__file__).parents[2] / "standins" / "child.py"
@@ -53,3 +55,56 @@ async def test_silent_child_is_ended(engine: Child, tmp_path: Path) -> None:
 
     await engine.start()
     assert engine.pid != first
+
+
+async def test_child_that_obeyed_a_cancel_lives_on(
+    engine: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpu_worker.engine.process.CANCEL_GRACE_SECONDS", 0.3)
+    await engine.start()
+    first = engine.pid
+    run = asyncio.create_task(engine.run(render("a cat", tmp_path), 5, print))
+    await asyncio.sleep(0.03)
+
+    cancel = asyncio.create_task(engine.cancel("1", "1:a"))
+    with pytest.raises(JobCancelled):
+        await run
+    await cancel
+
+    assert (engine.is_ready, engine.pid) == (True, first)
+
+
+async def test_job_that_is_cancelled_while_its_child_starts_is_not_begun(engine: Child, tmp_path: Path) -> None:
+    heard: list[Message] = []
+    engine._failures = 1
+    run = asyncio.create_task(engine.run(render("a cat", tmp_path), 5, heard.append))
+    await asyncio.sleep(0.1)
+
+    cancel = asyncio.create_task(engine.cancel("1", "1:a"))
+    with pytest.raises(JobCancelled):
+        await run
+    cancel.cancel()
+
+    assert heard == []
+
+
+@pytest.mark.parametrize("parent_lives", [True, False])
+async def test_only_the_pipe_tells_a_child_that_its_parent_is_gone(parent_lives: bool) -> None:
+    """Its parent's pid is 1 in a container that runs nothing but the worker."""
+    child_reads, write_fd = os.pipe()
+    read_fd, child_writes = os.pipe()
+    if not parent_lives:
+        os.close(write_fd)
+    command = f'(sleep 0.2; exec "{sys.executable}" "{STANDIN}" finisher --fds {child_reads} {child_writes}) &'
+    shell = await asyncio.create_subprocess_exec("sh", "-c", command, pass_fds=(child_reads, child_writes), stderr=-3)
+    await shell.wait()
+    os.close(child_reads)
+    os.close(child_writes)
+
+    with os.fdopen(read_fd, "rb") as pipe:
+        header = await asyncio.to_thread(pipe.read, 4)
+        said = decode(await asyncio.to_thread(pipe.read, length_of(header))) if header else None
+    if parent_lives:
+        os.close(write_fd)
+
+    assert isinstance(said, Ready) is parent_lives
