@@ -42,7 +42,7 @@ def load_model(name: str, models: Path, device: torch.device, offload: bool = Fa
 
     vae = part(AutoencoderKLCogVideoX, first / "vae")
     if offload:
-        vae.enable_tiling()
+        _tile(vae)
     return Model(
         tokenizer=tokenizer,
         text_encoder=part(T5EncoderModel, first / "text_encoder"),
@@ -98,6 +98,18 @@ def _image_scale(pipeline: Path) -> float:
     config = AutoencoderKLCogVideoX.load_config(pipeline / "vae")
     factor = float(config["scaling_factor"])
     return 1 / factor if config.get("invert_scale_latents", False) else factor
+
+
+def _tile(vae: AutoencoderKLCogVideoX) -> None:
+    """Tiles that overlap by whole latents: of others the clip comes out in another size, or not at all."""
+    latent = 2 ** (len(vae.config.block_out_channels) - 1)
+    high, wide = (
+        latent * round(1 / share) for share in (vae.tile_overlap_factor_height, vae.tile_overlap_factor_width)
+    )
+    vae.enable_tiling(
+        tile_sample_min_height=high * -(-vae.tile_sample_min_height // high),
+        tile_sample_min_width=wide * -(-vae.tile_sample_min_width // wide),
+    )
 
 
 def _reads_images(transformer: Path) -> bool:

@@ -1,5 +1,6 @@
 """Prompts: what the tokenizer can read, and what the text encoder makes of it."""
 
+import unicodedata
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ def check_tokenizer(tokenizer: Any) -> None:
 
 def unknown_share(tokenizer: Any, prompt: str) -> float:
     """The share of the prompt's letters outside the tokenizer's alphabet."""
-    letters = [letter for letter in prompt if not letter.isspace()]
+    # T5's vocabulary is applied to this form: full-width letters are letters.
+    letters = [letter for letter in unicodedata.normalize("NFKC", prompt) if not letter.isspace()]
     known = alphabet(tokenizer)
     if known == "*" or not letters:
         return 0.0

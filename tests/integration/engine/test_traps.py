@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from transformers import T5Tokenizer
 
+from gpu_worker.engine.__main__ import code_of
 from gpu_worker.engine.denoise import Steps
 from gpu_worker.engine.geometry import UnrenderableGeometry, geometry_of
 from gpu_worker.engine.load import load_model, pick_device
@@ -22,7 +23,7 @@ from gpu_worker.engine.render import Renderer
 from gpu_worker.engine.start import read_first_frame
 from gpu_worker.engine.text import alphabet, check_prompt, check_tokenizer
 from gpu_worker.engine.tiny import make_tiny_model
-from video_jobs.errors import JobCancelled, ModelUnavailable, PromptNotUnderstood
+from video_jobs.errors import EngineFault, JobCancelled, ModelUnavailable, PromptNotUnderstood, WorkerDiskFull
 from video_jobs.job import RenderPlan, Stage
 
 pytestmark = pytest.mark.worker
@@ -117,6 +118,7 @@ def test_prompt_of_unknown_letters_is_refused_before_the_device_works(model: Mod
 
     model.tokenizer = English()
     check_prompt(model, "a red ball")
+    check_prompt(model, "ａ　ｒｅｄ　ｂａｌｌ")
     with pytest.raises(PromptNotUnderstood):
         check_prompt(model, "一只猫在弹钢琴")
 
@@ -149,6 +151,28 @@ def test_offloaded_parts_leave_the_device_also_after_an_early_end(models: Path) 
 
     assert moved == ["cpu", "cpu"]
     assert model.vae.use_tiling
+
+
+@pytest.mark.parametrize("mode", ["t2v", "i2v"])
+@pytest.mark.parametrize(("width", "height"), [(64, 64), (96, 64), (64, 80), (128, 64), (64, 128)])
+def test_offload_preset_renders_the_size_that_was_asked(
+    models: Path, tmp_path: Path, width: int, height: int, mode: str
+) -> None:
+    model = load_model("tiny", models, CPU, offload=True)
+    image = tmp_path / "first.png"
+    Image.new("RGB", (200, 200), "red").save(image)
+
+    clip = rendered(model, tmp_path / "f.npy", plan(width, height), image if mode == "i2v" else None)
+
+    assert clip.shape == (9, height, width, 3)
+
+
+def test_full_disk_is_told_as_such() -> None:
+    with Path("/dev/full").open("wb", buffering=0) as full, pytest.raises(OSError, match="No space") as caught:
+        full.write(b"frame")
+
+    assert code_of(caught.value) == WorkerDiskFull.code
+    assert code_of(OSError("other")) == EngineFault.code
 
 
 def test_seed_alone_decides_the_noise(model: Model, tmp_path: Path) -> None:
