@@ -69,6 +69,7 @@ class JobRun:
         self._child: Child | None = None
         self._folder = shop.scratch.path(claim)
         self._rendered = Rendered()
+        self._prepared_s: dict[str, float] = {}
         self._prompt: asyncio.Task[object] | None = None
         self.claim = claim
         self.lease = Lease(shop.store, claim, self._stop_child)
@@ -99,6 +100,8 @@ class JobRun:
 
     async def _make(self, record: JobRecord) -> Outcome:
         self._folder.mkdir(parents=True, exist_ok=True)
+        # However this attempt ends, the rewrite of an earlier one stays in the record.
+        self._rendered = record.rendered
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
         self._free_device()
@@ -106,7 +109,7 @@ class JobRun:
         finished = await self._finish(record, frames, video, cover)
         started = time.monotonic()
         stored = await self._upload(video, cover)
-        seconds = done.stage_seconds | finished.stage_seconds
+        seconds = self._prepared_s | done.stage_seconds | finished.stage_seconds
         seconds[Stage.UPLOAD.value] = round(time.monotonic() - started, 3)
         stages = done.stages | finished.stages | _missing_stages(record)
         rendered = self._rendered.model_copy(update={"stage_seconds": seconds, "stages": stages})
@@ -116,7 +119,8 @@ class JobRun:
         image = await self._fetch_image(record)
         ready = await self._shop.engine.start()
         versions = {name: value for name, value in ready.versions.items() if name in Rendered.model_fields}
-        self._rendered = Rendered(preset_digest=record.job.plan.digest(), **versions)
+        digest = record.job.plan.digest()
+        self._rendered = self._rendered.model_copy(update={"preset_digest": digest, **versions})
         prompt, is_rewritten = await self._prepare(record)
         job = Render(
             job_id=self.claim.job_id,
@@ -149,7 +153,9 @@ class JobRun:
             prompt, by, is_rewritten = record.rendered.prompt, record.rendered.prompt_by, True
         elif rewriter is not None and prompt:
             self.lease.note(Stage.PREPARE, 0.0)
+            started = time.monotonic()
             prompt, by, is_rewritten = await self._unless_ended(rewriter.rewrite(prompt)), rewriter.name, True
+            self._prepared_s = {Stage.PREPARE.value: round(time.monotonic() - started, 3)}
             await patiently(lambda: self._shop.store.prepared(self.claim, prompt, by))
         self._rendered = self._rendered.model_copy(update={"prompt": prompt, "prompt_by": by})
         return prompt, is_rewritten

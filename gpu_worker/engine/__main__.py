@@ -44,7 +44,7 @@ class Engine:
             job_id=job.job_id,
             token=job.token,
             stage_seconds=seconds | ({Stage.PREPARE.value: prepare_s} if self._rewriter else {}),
-            stages={"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": "vae"},
+            stages={"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder},
         )
 
     def _prepare(self, job: Render) -> str:

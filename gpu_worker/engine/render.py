@@ -26,6 +26,11 @@ class Renderer:
         self.model = model
         self._accept_unknown_prompts = accept_unknown_prompts
 
+    @property
+    def decoder(self) -> str:
+        """How frames are decoded, for the record: tiles change pixels."""
+        return "vae, tiled" if self.model.vae.use_tiling else "vae"
+
     def render(
         self, plan: RenderPlan, prompt: str, image: Path | None, seed: int, frames: Path, on_progress: OnProgress
     ) -> dict[str, float]:

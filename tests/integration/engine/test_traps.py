@@ -165,6 +165,7 @@ def test_offload_preset_renders_the_size_that_was_asked(
     clip = rendered(model, tmp_path / "f.npy", plan(width, height), image if mode == "i2v" else None)
 
     assert clip.shape == (9, height, width, 3)
+    assert (Renderer(model).decoder, Renderer(load_model("tiny", models, CPU)).decoder) == ("vae, tiled", "vae")
 
 
 def test_full_disk_is_told_as_such() -> None:

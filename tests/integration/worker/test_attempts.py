@@ -11,7 +11,7 @@ from gpu_worker.scratch import Scratch
 from gpu_worker.task import JobRun, Workshop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.errors import RewriterUnavailable
-from video_jobs.job import JobState
+from video_jobs.job import ImageRef, JobState
 from video_jobs.results import FolderStore
 from video_jobs.store import JobStore
 
@@ -90,3 +90,31 @@ async def test_every_attempt_is_counted_with_the_seconds_of_its_stages(shop: Wor
 
     assert [how for how, _ in counted] == ["succeeded"]
     assert counted[0][1].keys() == {"denoise", "finish", "upload"}
+
+
+async def test_record_keeps_the_rewrite_and_its_seconds(shop: Workshop, queue_job) -> None:
+    shop.rewriter = Rewriter("A cat sits on green grass.")
+    job = await queue_job(prompt="一只猫")
+
+    await attempt(shop)
+
+    record = await shop.store.get(job.id)
+    assert record is not None
+    assert (record.job.spec.prompt, record.rendered.prompt) == ("一只猫", "A cat sits on green grass.")
+    assert record.rendered.stage_seconds["prepare"] >= 0
+
+
+async def test_rewrite_stays_in_the_record_of_a_job_that_fails_later(shop: Workshop, queue_job, tmp_path: Path) -> None:
+    (tmp_path / "image").write_bytes(b"picture")
+    shop.results.put("images/1.png", tmp_path / "image", "image/png")
+    shop.rewriter = Rewriter("die")
+    job = await queue_job(prompt="一只猫", image=ImageRef(key="images/1.png", sha256="", width=16, height=16))
+
+    await attempt(shop)
+    shop.results.delete("images/1.png")
+    await attempt(shop)
+
+    record = await shop.store.get(job.id)
+    assert record is not None
+    assert (record.state, record.error_code) == (JobState.FAILED, "image_unreadable")
+    assert (record.rendered.prompt, record.rendered.prompt_by) == ("die", "http:writer")
