@@ -43,9 +43,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (16, 16))
     resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_OUTPUT_BYTES, MAX_OUTPUT_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    warnings.simplefilter("error")
-    # Many a phone writes such; the picture itself is whole.
-    warnings.filterwarnings("ignore", "Corrupt EXIF data", UserWarning)
+    # Many a phone writes metadata that earns a warning; the picture itself is whole.
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", Image.DecompressionBombWarning)
     try:
         cleaned = clean(sys.stdin.buffer.read())
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):

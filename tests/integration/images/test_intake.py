@@ -112,6 +112,15 @@ async def test_broken_exif_does_not_spoil_a_whole_picture(take: Take) -> None:
     assert (image.width, image.height) == (40, 20)
 
 
+async def test_broken_list_of_further_pictures_does_not_spoil_the_first(take: Take) -> None:
+    """Phones add previews and depth maps to a JPEG, and some list them wrongly."""
+    whole = saved(Image.new("RGB", (40, 20), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
+    listed = whole.index(b"MPF\0") + 4
+    image, _ = await take(whole[:listed] + b"XXXXXXXX" + whole[listed + 8 :])
+
+    assert (image.width, image.height) == (40, 20)
+
+
 @pytest.mark.parametrize("extra", [0, 1, 2, 3])
 def test_base64_is_counted_to_the_byte(extra: int) -> None:
     text = base64.b64encode(b"x" * (1000 + extra)).decode()
