@@ -1,6 +1,10 @@
 """What a prompt rewriter is asked, and what of its answer is used."""
 
+import re
+
 MAX_REWRITE_CHARACTERS = 1200
+# Models that think aloud put it before the answer, or spend all their tokens on it.
+THOUGHT = re.compile(r"<think>.*?(</think>|$)", re.DOTALL)
 
 INSTRUCTION = (
     "You write captions for a text-to-video model. Turn the user's request, whatever its language, into one English "
@@ -12,5 +16,5 @@ INSTRUCTION = (
 
 def clean_rewrite(answer: str, prompt: str) -> str:
     """The answer as one bounded line of text; the prompt itself when nothing came."""
-    line = " ".join(answer.split()).strip("\"'“” ")
+    line = " ".join(THOUGHT.sub("", answer).split()).strip("\"'“” ")
     return line[:MAX_REWRITE_CHARACTERS] or prompt

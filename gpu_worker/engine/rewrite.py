@@ -20,7 +20,7 @@ class LocalRewriter:
     def rewrite(self, prompt: str) -> str:
         said = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}]
         ids = self._tokenizer.apply_chat_template(
-            said, add_generation_prompt=True, return_tensors="pt", return_dict=True
+            said, add_generation_prompt=True, enable_thinking=False, return_tensors="pt", return_dict=True
         ).to(self._model.device)
         out = self._model.generate(**ids, max_new_tokens=MAX_NEW_TOKENS, do_sample=False)
         answer = self._tokenizer.decode(out[0, ids["input_ids"].shape[1] :], skip_special_tokens=True)

@@ -65,4 +65,6 @@ def test_no_prompt_is_made_up_for_an_image_alone(prompt: str, model: Model, tmp_
 def test_only_text_of_bounded_length_is_used() -> None:
     assert clean_rewrite(' "A cat\n plays  piano." ', "cat") == "A cat plays piano."
     assert clean_rewrite("  ", "cat") == "cat"
+    assert clean_rewrite("<think>The user\nwants a cat.</think>\n\nA cat plays.", "cat") == "A cat plays."
+    assert clean_rewrite("<think>The user wants", "cat") == "cat"
     assert len(clean_rewrite("x" * 9999, "cat")) == MAX_REWRITE_CHARACTERS
