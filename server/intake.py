@@ -48,7 +48,8 @@ class JobIntake:
             image = await self._images.take(body.image_url) if body.has_image else None
             job = self._job(wanted, caller, job_id, request_id, body_hash, image)
         except BaseException:
-            await self._store.release(caller.tenant, request_id, job_id)
+            # Shielded: a gateway that is shut down here must not leave the request id to wait for its end.
+            await asyncio.shield(self._store.release(caller.tenant, request_id, job_id))
             raise
         winner = await self._store.accept(job)
         if not winner:

@@ -134,6 +134,27 @@ async def test_same_request_id_replays_and_another_body_is_refused(client: httpx
     assert (other.status_code, other.json()["error"]["code"]) == (400, "1231")
 
 
+async def test_request_that_is_cancelled_midway_gives_its_request_id_back(
+    client: httpx2.AsyncClient, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = asyncio.Event()
+
+    async def fetch_forever(_image: Any) -> None:
+        begun.set()
+        await asyncio.sleep(3600)
+
+    monkeypatch.setattr(house.images, "take", fetch_forever)
+    body = {"model": "cogvideox-2", "image_url": base64.b64encode(png()).decode(), "request_id": "r-2"}
+    midway = asyncio.create_task(client.post("/videos/generations", json=body))
+    await begun.wait()
+    midway.cancel()
+    await asyncio.gather(midway, return_exceptions=True)
+    monkeypatch.undo()
+
+    async with asyncio.timeout(10):
+        assert (await client.post("/videos/generations", json=body)).status_code == 200
+
+
 async def test_prompt_of_unknown_letters_is_refused_before_it_costs(client: httpx2.AsyncClient, house: House) -> None:
     await house.intake._registry.announce("w", ["tiny"], "abcdefghijklmnopqrstuvwxyz ")
 
