@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import fcntl
 import json
+import math
 import os
 import signal
 import socket
@@ -20,7 +21,7 @@ from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import NoRedisHere, redis_binary, redis_command, socket_path
 from cogvideox_server.supervisor import Supervisor
 
-READY_SECONDS = 900.0
+READY_SECONDS = 120.0
 PREFIX = "/api/paas/v4/"
 
 SNIPPET = """
@@ -114,6 +115,8 @@ class House:
             "worker",
             lambda: asyncio.run(_ready_workers(environment["COGVIDEOX_REDIS_URL"])) >= self._workers,
             "no worker is ready",
+            # Weights of tens of gigabytes may come from a hub first; a worker that gives up ends by itself.
+            seconds=math.inf,
         )
 
     @property
@@ -140,8 +143,8 @@ class House:
         self._wait("redis", lambda: _listens(path), "Redis did not start")
         return f"unix://{path}"
 
-    def _wait(self, name: str, is_there: Callable[[], bool], otherwise: str) -> None:
-        deadline = time.monotonic() + READY_SECONDS
+    def _wait(self, name: str, is_there: Callable[[], bool], otherwise: str, seconds: float = READY_SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while not is_there():
             if self._signals:
                 raise _Stopped

@@ -1,6 +1,7 @@
 """Whether the gateway is alive, and whether it may take jobs: Redis answers and keeps what it is told."""
 
 import asyncio
+import functools
 import logging
 
 from fastapi import APIRouter
@@ -24,6 +25,8 @@ async def is_ready(house: TheHouse) -> JSONResponse:
     """503 with the reasons while jobs must not be taken."""
     problems = await redis_problems(house.redis)
     if house.settings.allow_unsafe_redis:
+        for problem in problems:
+            _warn_once(f"accepted jobs may be lost, and COGVIDEOX_ALLOW_UNSAFE_REDIS allows it: {problem}")
         problems = [problem for problem in problems if problem.startswith("redis does not answer")]
     try:
         await asyncio.to_thread(house.results.check)
@@ -46,7 +49,13 @@ async def redis_problems(redis: Redis) -> list[str]:
     elif said["appendfsync"] == "no":
         problems.append("redis never syncs its file: set appendfsync always")
     elif said["appendfsync"] != "always":
-        logger.warning("redis syncs once a second: a power cut may lose the last second of accepted jobs")
+        _warn_once("redis syncs once a second: a power cut may lose the last second of accepted jobs")
     if said["maxmemory-policy"] != "noeviction":
         problems.append(f"redis evicts keys ({said['maxmemory-policy']}): set maxmemory-policy noeviction")
     return problems
+
+
+@functools.cache
+def _warn_once(text: str) -> None:
+    """Probes ask every few seconds; the log says it once for each process."""
+    logger.warning(text)

@@ -51,7 +51,7 @@ def read_settings(kind: type[Settings]) -> Settings:
         problems = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
         lines = [f"{PREFIX}{name.upper().removeprefix(PREFIX)}: {why}" if name else why for name, why in problems]
     except (OSError, tomllib.TOMLDecodeError) as exc:
-        lines = [f"{CONFIG}: {exc}"]
+        lines = [str(exc) if CONFIG in str(exc) else f"{CONFIG}={os.environ.get(CONFIG)}: {exc}"]
     print("\n".join(lines), file=sys.stderr)
     sys.exit(2)
 

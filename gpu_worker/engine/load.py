@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from tqdm import tqdm
 from transformers import AutoTokenizer, T5EncoderModel
 
 from gpu_worker.engine.model import Model
@@ -37,8 +38,14 @@ def load_model(name: str, models: Path, device: torch.device, offload: bool = Fa
     check_tokenizer(tokenizer)
     home = torch.device("cpu") if offload else device
 
+    # Only on a terminal; a log keeps its lines.
+    bar = tqdm(total=2 + len(folders), desc=f"loading {name}", unit="part", disable=None, leave=False)
+
     def part(kind: Any, path: Path) -> Any:
-        return kind.from_pretrained(path, torch_dtype=dtype, use_safetensors=True).to(home).eval()
+        bar.set_postfix_str(path.name)
+        loaded = kind.from_pretrained(path, torch_dtype=dtype, use_safetensors=True).to(home).eval()
+        bar.update()
+        return loaded
 
     vae = part(AutoencoderKLCogVideoX, first / "vae")
     if offload:

@@ -15,7 +15,13 @@ def run(*args: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run([sys.executable, "-P", "-m", "cogvideox_server", *args], capture_output=True, text=True)
 
 
-@pytest.mark.parametrize("command", [[], ["up"], ["gateway"], ["worker"], ["keys"], ["keys", "create"], ["version"]])
+COMMANDS = (
+    "|up|gateway|worker|doctor|version|keys|keys create|keys list|keys revoke|models|models list|models pull|"
+    "models verify|jobs|jobs submit|jobs list|jobs show|jobs watch|jobs cancel|jobs download"
+)
+
+
+@pytest.mark.parametrize("command", [name.split() for name in COMMANDS.split("|")])
 def test_help_is_there(command: list[str]) -> None:
     said = run(*command, "--help")
 
