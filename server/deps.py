@@ -42,7 +42,7 @@ TheHouse = Annotated[House, Depends(get_house)]
 
 
 async def get_caller(request: Request, house: TheHouse) -> Caller:
-    return await authenticate(request.headers.get("authorization"), house.ring)
+    return await authenticate(request.headers.getlist("authorization"), house.ring)
 
 
 TheCaller = Annotated[Caller, Depends(get_caller)]

@@ -43,20 +43,15 @@ class KeyRing:
         self._cipher = AESGCM(master)
         self._master_id = hashlib.sha256(b"master key id" + master).hexdigest()[:8]
         self._cache: dict[str, tuple[float, ApiKey | None]] = {}
+        decoy = self._record("", "", "", _letters(SECRET_LENGTH + CHECK_LENGTH))
+        self._decoy = {name.encode(): value.encode() for name, value in decoy.items()}
 
     async def create(self, tenant: str, name: str) -> str:
         """A new key, whole; it is never shown again."""
         key_id = PREFIX + _letters(ID_LENGTH)
         body = _letters(SECRET_LENGTH)
         secret = body + checksum(body)
-        nonce = secrets.token_bytes(12)
-        record = {
-            "tenant": tenant,
-            "name": name,
-            "created": int(time.time()),
-            "master": self._master_id,
-            "sealed": (nonce + self._cipher.encrypt(nonce, secret.encode(), key_id.encode())).hex(),
-        }
+        record = self._record(key_id, tenant, name, secret)
         async with self._redis.pipeline(transaction=True) as pipe:
             pipe.hset(keys.api_key(key_id), mapping=record)
             pipe.sadd(keys.API_KEYS, key_id)
@@ -69,7 +64,9 @@ class KeyRing:
         if known and known[0] > time.monotonic():
             return known[1]
         fields = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(keys.api_key(key_id)))
-        key = self._open(key_id, fields) if fields else None
+        # An unknown id costs what a known one does: a record is opened either way, and the answer remembered.
+        opened = self._open(key_id, fields) if fields else self._open("", self._decoy)
+        key = opened if fields else None
         if len(self._cache) > 10_000:
             self._cache.clear()
         self._cache[key_id] = (time.monotonic() + CACHE_SECONDS, key)
@@ -93,6 +90,17 @@ class KeyRing:
             pipe.delete(keys.api_key(key_id))
             pipe.srem(keys.API_KEYS, key_id)
             return bool((await pipe.execute())[0])
+
+    def _record(self, key_id: str, tenant: str, name: str, secret: str) -> dict[str, str]:
+        nonce = secrets.token_bytes(12)
+        sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), key_id.encode())
+        return {
+            "tenant": tenant,
+            "name": name,
+            "created": str(int(time.time())),
+            "master": self._master_id,
+            "sealed": sealed.hex(),
+        }
 
     def _open(self, key_id: str, fields: dict[bytes, bytes]) -> ApiKey:
         sealed = bytes.fromhex(fields[b"sealed"].decode())
