@@ -4,10 +4,12 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import os
 import sys
 import tempfile
 from pathlib import Path
 from typing import IO, Any
+from weakref import WeakValueDictionary
 
 from server.decode import TOO_LARGE
 from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge
@@ -17,6 +19,8 @@ from video_jobs.job import ImageRef
 from video_jobs.results import ResultStore
 
 DECODE_SECONDS, MAX_DECODERS = 10.0, 4
+# The place reserved for the job lasts for 60 s.
+INTAKE_SECONDS = 50.0
 
 
 class ImageIntake:
@@ -24,12 +28,24 @@ class ImageIntake:
         self._store = store
         self._max_bytes = settings.max_image_bytes
         self._fetcher = ImageFetcher(settings.max_image_bytes, settings.image_fetch_seconds, settings.image_allow)
+        self._formats = ["PNG", "JPEG", *(["WEBP"] if settings.image_webp else [])]
         self._room = asyncio.Semaphore(MAX_DECODERS)
+        self._per_tenant = settings.max_tenant_images
+        # A tenant's semaphore lives as long as somebody holds it or waits for it.
+        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def take(self, image_url: Any) -> ImageRef:
+    async def take(self, image_url: Any, tenant: str) -> ImageRef:
         """Fetch or decode, clean and store; Refusal if the caller's image cannot be used."""
+        turn = self._turns.get(tenant) or self._turns.setdefault(tenant, asyncio.Semaphore(self._per_tenant))
         try:
-            raw = await self._bytes(one_image(image_url))
+            async with asyncio.timeout(INTAKE_SECONDS), turn:
+                return await self._take(one_image(image_url))
+        except TimeoutError as exc:
+            raise Refusal("1302") from exc
+
+    async def _take(self, text: str) -> ImageRef:
+        try:
+            raw = await self._bytes(text)
         except ImageTooLarge as exc:
             raise Refusal("1214", "image_url", "image_size") from exc
         except (AddressRefused, FetchFailed) as exc:
@@ -50,7 +66,8 @@ class ImageIntake:
     async def _clean(self, raw: bytes, cleaned: IO[bytes]) -> None:
         async with self._room:
             child = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-P", "-m", "server.decode"),
+                *(sys.executable, "-P", "-m", "server.decode", *self._formats),
+                env=_bare_environment(),
                 stdin=asyncio.subprocess.PIPE,
                 stdout=cleaned,
                 stderr=asyncio.subprocess.DEVNULL,
@@ -66,6 +83,11 @@ class ImageIntake:
                     await child.wait()
         if child.returncode:
             raise Refusal("1214", "image_url", "image_size" if child.returncode == TOO_LARGE else "image_format")
+
+
+def _bare_environment() -> dict[str, str]:
+    """What a child needs to find its modules; the gateway's addresses and secrets are none of its business."""
+    return {name: value for name, value in os.environ.items() if name in ("PATH", "PYTHONPATH", "LANG", "LC_ALL")}
 
 
 def one_image(image_url: Any) -> str:

@@ -45,7 +45,7 @@ class JobIntake:
         if known := await self._admit(caller, request_id, body_hash, job_id):
             return known
         try:
-            image = await self._images.take(body.image_url) if body.has_image else None
+            image = await self._images.take(body.image_url, caller.tenant) if body.has_image else None
             job = self._job(wanted, caller, job_id, request_id, body_hash, image)
         except BaseException:
             # Shielded: a gateway that is shut down here must not leave the request id to wait for its end.

@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from server.addresses import Allowed
 from video_jobs.settings import LogSettings, ModelSettings, PromptSettings, QueueSettings, StoreSettings
 
 MEBIBYTE = 1024 * 1024
@@ -52,12 +53,25 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     """How long fetching an image may take, redirects and all."""
 
     image_allow: Annotated[frozenset[str], NoDecode] = frozenset()
-    """Inner addresses images may be fetched from all the same: `HOST:PORT`, separated by commas."""
+    """Inner places images may be fetched from all the same: `HOST:PORT`, or a network such as `10.1.0.0/16` (ports 80
+    and 443) or `10.1.0.0/16:9000`, separated by commas."""
+
+    max_tenant_images: int = Field(default=2, gt=0)
+    """How many images of one tenant may be fetched and decoded at once; more of them wait their turn."""
+
+    image_webp: bool = False
+    """Take webp images too, besides png and jpeg."""
 
     @field_validator("image_allow", mode="before")
     @classmethod
     def split_by_commas(cls, value: object) -> object:
         return frozenset(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("image_allow")
+    @classmethod
+    def check_places(cls, value: frozenset[str]) -> frozenset[str]:
+        Allowed(value)
+        return value
 
     @property
     def master_key(self) -> Path:

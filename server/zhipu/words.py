@@ -52,6 +52,11 @@ TABLE = {
         "System detected potentially unsafe or sensitive content in input or generation. "
         "Please avoid using prompts that may generate sensitive content. Thank you for your cooperation.",
     ),
+    "1302": Row(
+        429,
+        "您的账户已达到速率限制，请您控制请求频率",
+        "You have reached your account's rate limit, please reduce the frequency of your requests",
+    ),
 }
 
 # How a job's end reads in this dialect: code, Chinese, English.

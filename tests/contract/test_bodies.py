@@ -139,7 +139,7 @@ async def test_request_that_is_cancelled_midway_gives_its_request_id_back(
 ) -> None:
     begun = asyncio.Event()
 
-    async def fetch_forever(_image: Any) -> None:
+    async def fetch_forever(*_: Any) -> None:
         begun.set()
         await asyncio.sleep(3600)
 

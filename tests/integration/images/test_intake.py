@@ -5,6 +5,8 @@ import base64
 import io
 import os
 import socket
+import subprocess
+import sys
 import time
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +17,7 @@ import pytest
 from PIL import Image
 
 from server.fetch import AddressRefused, FetchFailed, ImageFetcher
-from server.images import ImageIntake, decode_base64
+from server.images import ImageIntake, _bare_environment, decode_base64
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from video_jobs.job import ImageRef
@@ -30,7 +32,7 @@ async def take(tmp_path: Path) -> AsyncIterator[Take]:
     intake = ImageIntake(store, GatewaySettings(state=tmp_path))
 
     async def one(raw: bytes) -> tuple[ImageRef, Path]:
-        image = await intake.take(base64.b64encode(raw).decode())
+        image = await intake.take(base64.b64encode(raw).decode(), "acme")
         return image, store.path(image.key)
 
     yield one
@@ -206,3 +208,111 @@ async def test_slow_names_hold_up_no_other_work(monkeypatch: pytest.MonkeyPatch)
     assert {type(each) for each in failed} == {FetchFailed}
     assert time.monotonic() - started < 0.8, "the wait for a turn is part of the deadline"
     await fetcher.close()
+
+
+async def test_tenant_takes_two_at_once_and_holds_up_nobody_else(tmp_path: Path) -> None:
+    busy: dict[str, int] = {"acme": 0, "globex": 0}
+    most, go_on = dict(busy), asyncio.Event()
+    intake = ImageIntake(FolderStore(tmp_path / "results"), GatewaySettings(state=tmp_path))
+
+    async def slowly(tenant: str) -> ImageRef:
+        busy[tenant] += 1
+        most[tenant] = max(most[tenant], busy[tenant])
+        await go_on.wait()
+        busy[tenant] -= 1
+        return ImageRef(key="", sha256="", width=1, height=1)
+
+    intake._take = slowly  # type: ignore[method-assign]
+    taken = [asyncio.ensure_future(intake.take("acme", "acme")) for _ in range(50)]
+    await asyncio.sleep(0.05)
+    other = asyncio.ensure_future(intake.take("globex", "globex"))
+    await asyncio.sleep(0.05)
+    at_once = dict(busy)
+    go_on.set()
+    await asyncio.gather(*taken, other)
+    del taken, other
+    await intake.close()
+
+    assert at_once == most == {"acme": 2, "globex": 1}
+    assert len(intake._turns) == 0, "nobody is remembered who has no image under way"
+
+
+async def test_image_that_gets_no_turn_in_time_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.images.INTAKE_SECONDS", 0.1)
+    intake = ImageIntake(FolderStore(tmp_path / "results"), GatewaySettings(state=tmp_path, max_tenant_images=1))
+
+    async def for_ever(text: str) -> ImageRef:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    intake._take = for_ever  # type: ignore[method-assign]
+    refused = await asyncio.gather(*(intake.take("x", "acme") for _ in range(3)), return_exceptions=True)
+    await intake.close()
+
+    assert [each.code for each in refused if isinstance(each, Refusal)] == ["1302"] * 3
+
+
+async def test_webp_is_taken_by_setting_only(tmp_path: Path) -> None:
+    picture = base64.b64encode(saved(Image.new("RGB", (40, 20), "red"), "WEBP")).decode()
+    store = FolderStore(tmp_path / "results")
+    strict = ImageIntake(store, GatewaySettings(state=tmp_path))
+    with pytest.raises(Refusal, match="image_format"):
+        await strict.take(picture, "acme")
+    open_to_it = ImageIntake(store, GatewaySettings(state=tmp_path, image_webp=True))
+    image = await open_to_it.take(picture, "acme")
+    await strict.close()
+    await open_to_it.close()
+
+    assert (image.width, image.height) == (40, 20)
+
+
+CAPTIVE = """
+import os, socket, sys
+from server.decode import confine
+outside = os.readlink("/proc/self/ns/net")
+confine()
+told = []
+def attempt(name, action):
+    try:
+        action(); told.append(name)
+    except OSError:
+        pass
+attempt("file", lambda: open("/etc/passwd"))
+attempt("socket", socket.socket)
+attempt("pipe", os.pipe)
+try:
+    bytearray(2 << 30); told.append("memory")
+except MemoryError:
+    pass
+inside = os.readlink("/proc/self/ns/net")
+os.close(2)  # one descriptor for a socket, as a decoder that was taken over would make itself
+canary = socket.socket()
+canary.settimeout(2)
+attempt("network", lambda: canary.connect(("127.0.0.1", int(sys.argv[1]))))
+print(*told, "alone" if inside != outside else "shared")
+"""
+
+
+def may_unshare() -> bool:
+    return subprocess.run(["unshare", "-Un", "true"], capture_output=True).returncode == 0
+
+
+def test_captive_decoder_opens_nothing_and_reaches_nobody() -> None:
+    with socket.socket() as canary:
+        canary.bind(("127.0.0.1", 0))
+        canary.listen()
+        port = str(canary.getsockname()[1])
+        said = subprocess.run([sys.executable, "-P", "-c", CAPTIVE, port], capture_output=True, text=True, check=True)
+
+    if may_unshare():
+        assert said.stdout.split() == ["alone"]
+    else:
+        assert said.stdout.split() == ["network", "shared"], "this machine forbids namespaces; the rest holds"
+
+
+async def test_child_is_told_nothing_of_the_gateway(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COGVIDEOX_REDIS_URL", "redis://:secret@somewhere/")
+    monkeypatch.setenv("COGVIDEOX_REWRITER_KEY", "secret")
+
+    assert "secret" not in "".join(_bare_environment().values())
+    assert "PYTHONPATH" in _bare_environment() or "PYTHONPATH" not in os.environ
