@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help up test check fix docs bench clean install
+.PHONY: help up test check fix docs bench prove-limits clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,6 +40,9 @@ docs: $(INSTALLED)  ## Write the generated tables of docs/ anew
 
 bench: $(INSTALLED)  ## Measure latency, gateway cost and a whole render; ARGS=--write keeps the table
 	$(BIN)/python -P tests/bench/run.py $(ARGS)
+
+prove-limits: $(INSTALLED)  ## Measure what bodies, bombs and slow clients do; ARGS=--write keeps the table
+	$(BIN)/python -P tests/bench/limits.py $(ARGS)
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from server.body import Bodies
 from server.images import ImageIntake
 from server.intake import JobIntake
 from server.keys import KeyRing
@@ -28,6 +29,7 @@ class House:
     results: ResultStore
     signer: LinkSigner
     links: Links
+    bodies: Bodies
     images: ImageIntake
     intake: JobIntake
     metrics: GatewayMetrics

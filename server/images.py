@@ -9,16 +9,16 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import IO, Any
-from weakref import WeakValueDictionary
 
 from server.decode import TOO_LARGE
 from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge
 from server.refusal import Refusal
 from server.settings import GatewaySettings
+from server.turns import Turns
 from video_jobs.job import ImageRef
 from video_jobs.results import ResultStore
 
-DECODE_SECONDS, MAX_DECODERS = 10.0, 4
+DECODE_SECONDS, MAX_DECODERS, MAX_IMAGES = 10.0, 4, 32
 # The place reserved for the job lasts for 60 s.
 INTAKE_SECONDS = 50.0
 
@@ -30,15 +30,12 @@ class ImageIntake:
         self._fetcher = ImageFetcher(settings.max_image_bytes, settings.image_fetch_seconds, settings.image_allow)
         self._formats = ["PNG", "JPEG", *(["WEBP"] if settings.image_webp else [])]
         self._room = asyncio.Semaphore(MAX_DECODERS)
-        self._per_tenant = settings.max_tenant_images
-        # A tenant's semaphore lives as long as somebody holds it or waits for it.
-        self._turns: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._turns = Turns(settings.max_tenant_images, MAX_IMAGES)
 
     async def take(self, image_url: Any, tenant: str) -> ImageRef:
         """Fetch or decode, clean and store; Refusal if the caller's image cannot be used."""
-        turn = self._turns.get(tenant) or self._turns.setdefault(tenant, asyncio.Semaphore(self._per_tenant))
         try:
-            async with asyncio.timeout(INTAKE_SECONDS), turn:
+            async with asyncio.timeout(INTAKE_SECONDS), self._turns.of(tenant, INTAKE_SECONDS):
                 return await self._take(one_image(image_url))
         except TimeoutError as exc:
             raise Refusal("1302") from exc

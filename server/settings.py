@@ -1,5 +1,6 @@
 """Everything a gateway may be told."""
 
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ from pydantic_settings import NoDecode
 from server.addresses import Allowed
 from video_jobs.settings import LogSettings, ModelSettings, PromptSettings, QueueSettings, StoreSettings
 
+ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 MEBIBYTE = 1024 * 1024
 
 
@@ -23,7 +25,10 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     """Port of the gateway's /metrics; 0 turns it off."""
 
     prefix: str = Field(default="/api/paas/v4", pattern=r"^(/[\w.-]+)*$")
-    """The path before `/videos/generations`."""
+    """The path before `/videos/generations`; a slash at its end is not needed."""
+
+    cors_origins: Annotated[frozenset[str], NoDecode] = frozenset()
+    """Origins whose pages may call from a browser, such as `https://studio.example`, or `*`; separated by commas."""
 
     master_key_file: Path | None = None
     """The key that seals API-key secrets; `master.key` in the state folder when not set."""
@@ -62,7 +67,20 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     image_webp: bool = False
     """Take webp images too, besides png and jpeg."""
 
-    @field_validator("image_allow", mode="before")
+    @field_validator("prefix", mode="before")
+    @classmethod
+    def drop_last_slash(cls, value: object) -> object:
+        return value.rstrip("/") if isinstance(value, str) else value
+
+    @field_validator("cors_origins")
+    @classmethod
+    def check_origins(cls, value: frozenset[str]) -> frozenset[str]:
+        for origin in value - {"*"}:
+            if not ORIGIN.fullmatch(origin):
+                raise ValueError(f"{origin}: not an origin such as https://studio.example")
+        return value
+
+    @field_validator("image_allow", "cors_origins", mode="before")
     @classmethod
     def split_by_commas(cls, value: object) -> object:
         return frozenset(filter(None, value.split(","))) if isinstance(value, str) else value

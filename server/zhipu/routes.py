@@ -2,7 +2,6 @@
 
 from fastapi import APIRouter, Request
 
-from server.body import read_json
 from server.deps import House, TheCaller, TheHouse
 from server.refusal import Refusal
 from server.tokens import Caller
@@ -16,9 +15,8 @@ router = APIRouter()
 @router.post("/videos/generations")
 async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> Utf8Json:
     """Queue a video; poll `/async-result/{id}` until its status is final."""
-    settings = house.settings
-    values = await read_json(request, settings.max_body_bytes, settings.body_seconds)
-    job = await house.intake.submit(values, caller)
+    async with house.bodies.read_json(request, caller.tenant) as values:
+        job = await house.intake.submit(values, caller)
     return Utf8Json(task_body(job) | {"task_status": "PROCESSING"})
 
 

@@ -37,6 +37,7 @@ TABLE = {
         "{field} 参数非法。请检查文档{detail}",
         "Invalid {field} parameter. Please check the documentation{detail}",
     ),
+    "1220": Row(403, "您无权访问该资源，或链接已失效", "You have no access to this resource, or its link has expired"),
     "1222": Row(404, "API 不存在", "API does not exist"),
     "1231": Row(400, "您已有请求：{request_id}", "You already have a request: {request_id}"),
     "1234": Row(
@@ -88,5 +89,9 @@ DETAILS = {
     "image_fetch": ("：图片地址无法访问", ": the image cannot be fetched from its address"),
     "json": ("：请求体不是合法的 JSON", ": the body is not valid JSON"),
     "body_size": ("：请求体过大", ": the body is too large"),
+    "media_type": ("：请求体须为未压缩的 JSON", ": the body must be JSON and not packed"),
+    "http": ("：不是合法的 HTTP 请求", ": this is not valid HTTP"),
+    "head_size": ("：请求头过大", ": the request's headers are too large"),
+    "head_slow": ("：请求头接收超时", ": the request's headers took too long to arrive"),
     "body_slow": ("：请求体接收超时", ": the body took too long to arrive"),
 }

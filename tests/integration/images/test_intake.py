@@ -234,7 +234,7 @@ async def test_tenant_takes_two_at_once_and_holds_up_nobody_else(tmp_path: Path)
     await intake.close()
 
     assert at_once == most == {"acme": 2, "globex": 1}
-    assert len(intake._turns) == 0, "nobody is remembered who has no image under way"
+    assert len(intake._turns._own) == 0, "nobody is remembered who has no image under way"
 
 
 async def test_image_that_gets_no_turn_in_time_is_told_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
