@@ -1,9 +1,12 @@
 """Predicted device seconds of a plan: for fair shares, waiting times and weighted progress."""
 
+from collections.abc import Mapping
+
 from video_jobs.catalogue import Checkpoint
 from video_jobs.job import RenderPlan, Stage
 
 VAE_STRIDE, PATCH = 8, 2
+ON_DEVICE = (Stage.TEXT, Stage.DENOISE, Stage.DECODE)
 # Measured relations between stages; the forward pass itself is counted exactly.
 DECODE_SHARE_OF_STEP = 4.0
 FINISH_SECONDS_PER_OUT_MEGAPIXEL_FRAME = 0.015
@@ -40,4 +43,10 @@ def stage_seconds(checkpoint: Checkpoint, plan: RenderPlan) -> dict[Stage, float
 def device_seconds(checkpoint: Checkpoint, plan: RenderPlan) -> float:
     """What the job is charged: only the stages that hold the device."""
     seconds = stage_seconds(checkpoint, plan)
-    return sum(seconds[stage] for stage in (Stage.TEXT, Stage.DENOISE, Stage.DECODE))
+    return sum(seconds[stage] for stage in ON_DEVICE)
+
+
+def measured_seconds(spent: Mapping[str, float]) -> float | None:
+    """What the job really held the device for; None when nobody measured."""
+    known = [spent[stage] for stage in ON_DEVICE if stage in spent]
+    return sum(known) if known else None

@@ -88,6 +88,11 @@ class RenderPlan(Frozen):
         """A short name of everything that decides the pixels besides weights, prompt, image and seed."""
         return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
 
+    @property
+    def kind(self) -> str:
+        """Plans of one kind are mispredicted alike: measured times correct them together."""
+        return f"{self.checkpoint}/{self.preset}"
+
 
 class VideoFile(Frozen):
     key: str

@@ -13,6 +13,7 @@ CLAIM_NONCE = TAG + "claim-nonce:"
 ALPHABET = TAG + "alphabet:"
 WORKER = TAG + "worker:"
 API_KEY = TAG + "api-key:"
+TENANCY = TAG + "tenancy:"
 
 # Single keys.
 LEASES = TAG + "leases"
@@ -65,3 +66,8 @@ def worker(name: str) -> str:
 
 def api_key(key_id: str) -> str:
     return API_KEY + key_id
+
+
+def tenancy(kind: str, *parts: str) -> str:
+    """What shares.lua keeps; a tenant's name comes last and is an operator's, never a caller's."""
+    return TENANCY + ":".join((kind, *parts))

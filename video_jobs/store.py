@@ -11,8 +11,10 @@ from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from video_jobs import keys
+from video_jobs.cost import measured_seconds
 from video_jobs.errors import PoisonJob, error_for
 from video_jobs.job import JOB_VERSION, Claim, Frozen, Job, JobRecord, Outcome, Stage
+from video_jobs.limits import Ask, LimitHit, Place
 from video_jobs.record import read_record
 
 LEASE_SECONDS = 15.0
@@ -28,8 +30,10 @@ _SCRIPTS = Path(__file__).parent / "scripts"
 _KEYS = [
     *(keys.JOB, keys.ATTEMPTS, keys.WAITING, keys.WAKE, keys.CLAIM_NONCE),
     *(keys.LEASES, keys.DEAD, keys.AUDIT, keys.AUDIT_SEQ),
-    *(keys.REAPED, keys.WAITING_SEQ, keys.CANCELS),
+    *(keys.REAPED, keys.WAITING_SEQ, keys.CANCELS, keys.TENANCY),
 ]
+_PRELUDE = ("shares", "house")
+MAX_TENANTS_LOOKED_AT = 200
 
 
 class Verdict(StrEnum):
@@ -37,11 +41,13 @@ class Verdict(StrEnum):
     REPLAY = "replay"
     CONFLICT = "conflict"
     PENDING = "pending"
+    LIMITED = "limited"
 
 
 class Admission(Frozen):
     verdict: Verdict
-    job_id: str
+    job_id: str = ""
+    limit: LimitHit | None = None
 
 
 class Hold(StrEnum):
@@ -91,19 +97,34 @@ class JobStore:
         self.redis = redis
         self.lease_s = lease_s
         self._reserve_s = reserve_s
-        house = (_SCRIPTS / "house.lua").read_text()
+        prelude = "".join((_SCRIPTS / f"{name}.lua").read_text() for name in _PRELUDE)
         self._scripts = {
-            path.stem: redis.register_script(house + path.read_text())
+            path.stem: redis.register_script(prelude + path.read_text())
             for path in _SCRIPTS.glob("*.lua")
-            if path.stem != "house"
+            if path.stem not in _PRELUDE
         }
 
-    async def admit(self, tenant: str, request_id: str, body_hash: str, job_id: str) -> Admission:
-        """Reserve the request id for this job, or say what it already belongs to."""
-        verdict, known = await self._run(
-            "admit", job_id, body_hash, _ms(self._reserve_s), _ms(KEPT_SECONDS), record=(tenant, request_id)
+    async def admit(
+        self,
+        tenant: str,
+        request_id: str,
+        body_hash: str,
+        job_id: str,
+        ask: Ask = Ask(),  # noqa: B008  # frozen
+    ) -> Admission:
+        """Reserve the request id for this job, or say what it already belongs to, or which limit stands against it."""
+        answer = await self._run(
+            *("admit", job_id, body_hash, _ms(self._reserve_s), _ms(KEPT_SECONDS), tenant, ask.user_id or ""),
+            *(_ms(ask.cost_s), ask.kind, _line(ask.route), int(ask.has_image), ask.workers, _ms(ask.max_wait_s)),
+            record=(tenant, request_id),
         )
-        return Admission(verdict=Verdict(verdict.decode()), job_id=known.decode())
+        if answer[0] != b"limited":
+            return Admission(verdict=Verdict(answer[0].decode()), job_id=answer[1].decode())
+        name, whose, number = (part.decode() for part in answer[1:4])
+        wait_s = answer[4] / 1000 if answer[4] >= 0 else None
+        return Admission(
+            verdict=Verdict.LIMITED, limit=LimitHit(name=name, whose=whose, number=float(number), wait_s=wait_s)
+        )
 
     async def find(self, tenant: str, request_id: str) -> tuple[str, str] | None:
         """The job id and body hash that were accepted under this request id."""
@@ -119,17 +140,19 @@ class JobStore:
             "key_id": job.key_id,
             "request_id": job.request_id,
             "model": job.spec.model,
+            "seconds": job.spec.duration_s,
         } | ({"user_id": job.user_id} if job.user_id else {})
         winner = await self._run(
             *("accept", job.id, job.model_dump_json(), job.body_hash, _line(job.route, job.version), job.route),
-            *(job.priority, _ms(KEPT_SECONDS), *(part for pair in fields.items() for part in pair)),
+            *(job.priority, _ms(KEPT_SECONDS), _ms(job.cost_s), job.tenant, job.user_id or "", job.plan.kind),
+            *(part for pair in fields.items() for part in pair),
             record=(job.tenant, job.request_id),
         )
         return str(winner.decode())
 
     async def release(self, tenant: str, request_id: str, job_id: str) -> None:
         """Give a reservation back after a refusal."""
-        await self._run("release", job_id, record=(tenant, request_id))
+        await self._run("release", job_id, tenant, record=(tenant, request_id))
 
     async def get(self, job_id: str) -> JobRecord | None:
         async with self.redis.pipeline(transaction=False) as pipe:
@@ -152,13 +175,22 @@ class JobStore:
             rank += len(ids)
         return found[:limit]
 
+    async def place(self, job_id: str, workers: int = 1) -> Place | None:
+        """Where a job stands in line and when it will start; None when it is not in line any more."""
+        said = await self._run("place", job_id, workers, MAX_TENANTS_LOOKED_AT)
+        return Place(position=said[0], start_s=said[1] / 1000, cost_s=said[2] / 1000) if said else None
+
     async def position(self, record: JobRecord) -> int | None:
         """The place in line, from 1; None when the job is not in line any more."""
-        rank = await self.redis.zrank(keys.waiting(_line(record.job.route, record.job.version)), record.job.id)
-        return None if rank is None else int(rank) + 1
+        place = await self.place(record.job.id)
+        return place.position if place else None
+
+    async def reseat(self, tenant: str) -> None:
+        """Let changed limits of a tenant change the order at once."""
+        await self._run("reseat", tenant)
 
     async def claim(self, worker: str, routes: Sequence[str]) -> Claim | None:
-        """Take the first job in line of these routes."""
+        """Take the job of these routes whose turn it is."""
         nonce = secrets.token_hex(8)
         lines = [_line(route) for route in routes]
         claimed = await self._run("claim", worker, nonce, _ms(self.lease_s), *lines)
@@ -189,7 +221,9 @@ class JobStore:
     async def finish(self, claim: Claim, outcome: Outcome) -> bool:
         """Publish the outcome; False if another worker holds the job by now."""
         code, message = outcome.error_code or "", outcome.error_message or ""
-        return bool(await self._run("finish", *claim, outcome.state.value, outcome.model_dump_json(), code, message))
+        said = (outcome.state.value, outcome.model_dump_json(), code, message)
+        device_s = measured_seconds(outcome.rendered.stage_seconds)
+        return bool(await self._run("finish", *claim, *said, "" if device_s is None else _ms(device_s)))
 
     async def requeue(self, claim: Claim, why: str, charge: Charge) -> Requeue:
         """Hand the job back; it fails when this kind of trouble came too often."""

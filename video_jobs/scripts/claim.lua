@@ -1,4 +1,4 @@
--- claim: queued -> running: the first in line of any of the worker's routes, under a new token.
+-- claim: queued -> running: the next in turn of any of the worker's routes, under a new token.
 -- ARGV 1 worker  2 nonce  3 lease ms  4… lines
 -- returns {job id, token} or nothing; the same nonce asking again gets the same job while it still holds it
 local nonce_key = NONCE .. ARGV[2]
@@ -9,20 +9,11 @@ if before then
   return {}
 end
 
-local function first_in_line()
-  local best, best_place, best_line
-  for i = 4, #ARGV do
-    local head = redis.call('ZRANGE', WAITING .. ARGV[i], 0, 0, 'WITHSCORES')
-    if head[1] and (not best or tonumber(head[2]) < best_place) then
-      best, best_place, best_line = head[1], tonumber(head[2]), ARGV[i]
-    end
-  end
-  return best, best_line
-end
-
-local id, line = first_in_line()
+local id = next_in_turn({unpack(ARGV, 4)})
 if not id then return {} end
-redis.call('ZREM', WAITING .. line, id)
+redis.call('ZREM', WAITING .. get(id, 'line'), id)
+start_turn(id)
+count_as(id, 'running')
 local token = redis.call('HINCRBY', JOB .. id, 'claims', 1) .. ':' .. ARGV[2]
 redis.call('HSET', JOB .. id, 'state', 'running', 'token', token)
 -- What requeue answered for an earlier token is no answer for this one.

@@ -1,6 +1,7 @@
 -- Put before every script: the keys by name, Redis's own time, and the moves that several transitions share.
 -- KEYS 1 job: 2 attempts: 3 waiting: 4 wake: 5 claim-nonce: (prefixes)  6 leases 7 dead 8 audit 9 audit-seq
---      10 reaped-ms 11 waiting-seq 12 the cancel channel; 13 an idempotency record, 14 a tenant's jobs where a script says so
+--      10 reaped-ms 11 waiting-seq 12 the cancel channel 13 tenancy: (a prefix, see shares.lua);
+--      14 an idempotency record, 15 a tenant's jobs where a script says so
 local JOB, ATTEMPTS, WAITING, WAKE, NONCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local LEASES, DEAD, AUDIT, AUDIT_SEQ = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local REAPED, WAITING_SEQ, CANCELS = KEYS[10], KEYS[11], KEYS[12]
@@ -23,10 +24,12 @@ local function audit(id, event, detail)
   }))
 end
 
--- A job goes into line at the place it was given on accept, so a job handed back keeps its turn.
+-- A job goes into line at the place it was given on accept; one handed back has had its turn and goes first.
 local function line_up(id)
   local at = redis.call('HMGET', JOB .. id, 'line', 'place', 'route')
   redis.call('ZADD', WAITING .. at[1], at[2], id)
+  count_as(id, 'queued')
+  join(id)
   redis.call('LPUSH', WAKE .. at[3], '1')
   redis.call('LTRIM', WAKE .. at[3], 0, WAKE_TOKENS)
 end
@@ -42,6 +45,9 @@ end
 local function end_job(id, state, code, message)
   redis.call('ZREM', LEASES, id)
   redis.call('ZREM', WAITING .. get(id, 'line'), id)
+  leave(id)
+  count_as(id, '')
+  settle(id, state)
   redis.call('HSET', JOB .. id, 'state', state, 'finished_ms', now)
   if code ~= '' then redis.call('HSET', JOB .. id, 'error_code', code, 'error_message', message) end
   audit(id, state, code)
@@ -56,6 +62,7 @@ local function hand_on(id, why)
     return 'cancelled'
   end
   redis.call('HSET', JOB .. id, 'state', 'queued')
+  count_as(id, 'queued')
   audit(id, 'requeued', why)
   line_up(id)
   return 'queued'
