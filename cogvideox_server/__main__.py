@@ -7,7 +7,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from cogvideox_server.options import add_doctor, add_jobs
+from cogvideox_server.options import add_doctor, add_jobs, add_queue
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -26,6 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_keys(commands.add_parser("keys", help="make, list and revoke API keys", description=_KEYS))
     _add_models(commands.add_parser("models", help="list, pull and verify weights", description=_MODELS))
     add_jobs(commands.add_parser("jobs", help="submit and follow videos", description=_JOBS), OneLineParser)
+    add_queue(commands.add_parser("queue", help="look into the queue and change it", description=_QUEUE), OneLineParser)
     add_doctor(commands.add_parser("doctor", help="check this machine and say what to do", description=_DOCTOR))
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
@@ -39,6 +40,7 @@ _UP = (
 _GATEWAY = "run one gateway: HTTP in, jobs out. Configured by COGVIDEOX_… variables, see docs/configuration.md."
 _WORKER = "run one GPU worker: a job id in, a video in the store. Configured by COGVIDEOX_… variables."
 _JOBS = "Videos on any server of this kind, by its URL and an API key. Errors are one line and exit 1."
+_QUEUE = "The operator's hands on all tenants' jobs, by way of Redis. Every change is audited with who made it."
 _DOCTOR = (
     "Check Python, settings, Redis, the store, device, model, tokenizer, clock, port and disk, and say what to do "
     "about each failure. Exit 1 if one fails."
@@ -129,6 +131,10 @@ def main() -> int:
         from cogvideox_server.jobs import jobs
 
         return jobs(args)
+    elif args.command == "queue":
+        from cogvideox_server.queue import queue
+
+        return queue(args)
     elif args.command == "doctor":
         from cogvideox_server.doctor import doctor
 

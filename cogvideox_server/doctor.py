@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
 
-from cogvideox_server.redis import NoRedisHere, redis_binary
+from cogvideox_server.redis import NoRedisHere, find_redis, redis_binary
 from gpu_worker.settings import WorkerSettings
 from server.health import redis_problems
 from server.settings import GatewaySettings
@@ -52,11 +52,9 @@ class Patient:
     @property
     def redis_url(self) -> str | None:
         """None when nobody named one and no `up` runs: then `up` would start its own."""
-        own = self.gateway.state / "redis" / "redis.sock"
-        if own.exists():
-            return f"unix://{own.resolve()}"
         is_named = "redis_url" in self.gateway.model_fields_set
-        return self.gateway.redis_url.get_secret_value() if is_named else None
+        named = self.gateway.redis_url.get_secret_value() if is_named else None
+        return find_redis(None, self.gateway.state) or named
 
 
 def doctor(args: argparse.Namespace) -> int:

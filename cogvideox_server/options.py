@@ -57,6 +57,42 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--watch", action="store_true", help="follow it to its end")
 
 
+def add_queue(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser]) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=kind)
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        action.add_argument("--json", action="store_true", help="print JSON, one line for each job")
+        action.add_argument(
+            "--state", type=Path, default=Path("state"), help="the state folder of `up` (default: ./state)"
+        )
+        action.add_argument("--redis-url", help="the Redis to use (default: that of `up`, else COGVIDEOX_REDIS_URL)")
+        return action
+
+    add("status", "what waits, runs and lies dead, who is at work, and what is paused")
+    listing = add("list", "list jobs of all tenants")
+    listing.add_argument(
+        "state_of",
+        nargs="?",
+        metavar="STATE",
+        choices=["queued", "delayed", "running", "dead", "ended"],
+        default="queued",
+        help="queued, delayed, running, dead (failed too often) or ended (default: %(default)s)",
+    )
+    listing.add_argument("--tenant", help="only this tenant's")
+    listing.add_argument("--limit", type=int, default=100, help="how many are looked at (default: %(default)s)")
+    add("show", "print a job's whole record").add_argument("id", help="the job's id")
+    add("cancel", "cancel jobs, whosever they are").add_argument("id", nargs="+", help="the jobs' ids")
+    retry = add("retry", "put failed jobs back in line, as if they had never been tried")
+    retry.add_argument("id", nargs="*", help="the jobs' ids")
+    retry.add_argument("--dead", action="store_true", help="all that failed too often")
+    for name, what in (
+        ("pause", "give no more jobs to workers: what runs, runs on, what comes, waits"),
+        ("resume", "give jobs to workers again"),
+    ):
+        add(name, what).add_argument("route", nargs="?", default="*", help="one checkpoint's jobs only (default: all)")
+
+
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, help="the state folder (default: COGVIDEOX_STATE, or ./state)")
     parser.add_argument("--model", help="the model to look at (default: COGVIDEOX_MODEL, or tiny)")

@@ -35,8 +35,16 @@ def socket_path(state: Path) -> Path:
     path = folder / "redis.sock"
     if len(str(path).encode()) > MAX_SOCKET_PATH:
         path = Path(tempfile.mkdtemp(prefix="cogvideox-")) / "redis.sock"
+        (folder / "redis.sock").unlink(missing_ok=True)
+        (folder / "redis.sock").symlink_to(path)
     path.unlink(missing_ok=True)
     return path
+
+
+def find_redis(url: str | None, state: Path) -> str | None:
+    """The one that is named, else that of the `up` in the state folder."""
+    socket = state / "redis" / "redis.sock"
+    return url or (f"unix://{socket.resolve()}" if socket.exists() else None)
 
 
 def redis_command(binary: str, state: Path, socket: Path) -> list[str]:

@@ -43,7 +43,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     """Run until SIGTERM or SIGINT; a second signal, or the end of the grace, ends it at once."""
     redis = await _redis(settings)
     shop = Workshop(
-        store=JobStore(redis, lease_s=settings.lease_seconds),
+        store=JobStore(redis, lease_s=settings.lease_seconds, retry_s=settings.retry_seconds),
         results=open_results(settings),
         catalogue=load_catalogue(settings.catalogue),
         engine=Child("engine", engine),

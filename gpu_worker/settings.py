@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from video_jobs.settings import LogSettings, ModelSettings, PromptSettings, QueueSettings, StoreSettings
-from video_jobs.store import LEASE_SECONDS
+from video_jobs.store import LEASE_SECONDS, RETRY_SECONDS
 
 
 class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings, LogSettings):
@@ -33,6 +33,9 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
 
     lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
     """How long a silent worker keeps its jobs; beaten three times as often."""
+
+    retry_seconds: float = Field(default=RETRY_SECONDS, ge=0)
+    """The pause before a failed attempt is repeated, doubled for each one more."""
 
     hang_factor: float = Field(default=10, gt=1)
     """A child that is silent for this many times its longest predicted stage is ended."""

@@ -26,6 +26,7 @@ from video_jobs.queue import lazy_redis
 from video_jobs.reaper import run_reaper
 from video_jobs.results import open_results
 from video_jobs.store import JobStore
+from video_jobs.sweeper import DAY_SECONDS, Sweeper, run_sweeper
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -57,11 +58,13 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     house = app.state.house = build_house(settings, redis)
     if settings.metrics_port:
         house.metrics.serve(settings.metrics_port, settings.host)
-    reaper = asyncio.create_task(run_reaper(house.store))
+    sweeper = Sweeper(house.store, house.results, settings.retention_days * DAY_SECONDS)
+    chores = [asyncio.create_task(run_reaper(house.store)), asyncio.create_task(run_sweeper(sweeper, house.store))]
     try:
         yield
     finally:
-        reaper.cancel()
+        for chore in chores:
+            chore.cancel()
         await house.images.close()
         await redis.aclose()
 

@@ -123,6 +123,8 @@ class JobIntake:
             plan=plan,
             route=route,
             cost_s=device_seconds(self.catalogue.checkpoints[route], plan),
+            start_within_s=self._settings.start_within_s,
+            run_limit_s=self._settings.run_limit_s,
         )
 
 

@@ -39,6 +39,15 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     allow_unsafe_redis: bool = False
     """Serve although Redis may evict or lose jobs, or hides its configuration."""
 
+    start_within_s: float = Field(default=24 * 3600, ge=0)
+    """A job that no worker has started by then fails; 0 lets it wait for ever."""
+
+    run_limit_s: float = Field(default=6 * 3600, ge=0)
+    """A job that is not done so long after its first start fails; 0 lets it run for ever."""
+
+    retention_days: float = Field(default=30, gt=0)
+    """How long after its end a job's record, video and cover are kept. The audit is kept longer."""
+
     max_prompt_characters: int = Field(default=512, gt=0)
     """The longest prompt, in Unicode code points."""
 

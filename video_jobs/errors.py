@@ -5,6 +5,8 @@ JobError
 ├── ImageUnreadable          final
 ├── JobCancelled             final
 ├── PoisonJob                final
+├── StartedTooLate           final
+├── RanTooLong               final
 ├── EngineFault              retryable
 │   ├── EngineDied
 │   ├── EngineHung
@@ -54,6 +56,18 @@ class PoisonJob(JobError):
     """The job ended its engine too often and is not tried again."""
 
     code = "poison"
+
+
+class StartedTooLate(JobError):
+    """No worker started the job within its limit."""
+
+    code = "start_too_late"
+
+
+class RanTooLong(JobError):
+    """The job was not done within its limit."""
+
+    code = "run_too_long"
 
 
 class EngineFault(JobError):

@@ -129,6 +129,10 @@ class Job(Frozen):
     route: str
     cost_s: float
     priority: int = 1
+    start_within_s: float = 0
+    """From accept to the first claim; 0 is for ever."""
+    run_limit_s: float = 0
+    """From the first claim to the end, whatever lies between; 0 is for ever."""
 
 
 class Attempt(Frozen):

@@ -14,6 +14,7 @@ ALPHABET = TAG + "alphabet:"
 WORKER = TAG + "worker:"
 API_KEY = TAG + "api-key:"
 TENANCY = TAG + "tenancy:"
+SCHEDULE = TAG + "schedule:"
 
 # Single keys.
 LEASES = TAG + "leases"
@@ -66,6 +67,11 @@ def worker(name: str) -> str:
 
 def api_key(key_id: str) -> str:
     return API_KEY + key_id
+
+
+def schedule(kind: str) -> str:
+    """What house.lua keeps by a time: delayed, deadlines, ended; and which routes are paused, which images needed."""
+    return SCHEDULE + kind
 
 
 def tenancy(kind: str, *parts: str) -> str:

@@ -1,4 +1,7 @@
-"""Hands on jobs whose lease ended. Gateways and workers both run it, so an orphan is found when no worker is left."""
+"""Hands on jobs whose lease ended, and ends those past a deadline.
+
+Gateways and workers both run it, so an orphan is found when no worker is left.
+"""
 
 import asyncio
 import logging
@@ -17,7 +20,7 @@ async def run_reaper(store: JobStore, every_s: float = REAP_EVERY_SECONDS) -> No
     while True:
         try:
             for job_id in await store.reap():
-                logger.warning("lease lost", extra={"job_id": job_id})
+                logger.warning("reaped", extra={"job_id": job_id})
         except (RedisError, OSError) as exc:
             logger.warning("reaper waits for redis", extra={"error": type(exc).__name__})
         await asyncio.sleep(every_s)

@@ -24,7 +24,8 @@ class ResultStore(Protocol):
         """Forget an object; an absent one is fine."""
 
     def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
-        """The keys below a prefix that ends with a slash, each with the Unix time it was stored."""
+        """The keys below a prefix that ends with a slash, half-written ones too, each with the Unix time it was
+        stored."""
 
     def check(self) -> None:
         """Raise OSError unless objects can be written now."""
@@ -82,7 +83,7 @@ class FolderStore:
 
     def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
         for path in self.path(prefix).rglob("*"):
-            if path.is_file() and not path.name.startswith("."):
+            if path.is_file():
                 yield str(path.relative_to(self.root.resolve())), path.stat().st_mtime
 
     def check(self) -> None:

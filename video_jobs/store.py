@@ -12,7 +12,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from video_jobs import keys
 from video_jobs.cost import measured_seconds
-from video_jobs.errors import PoisonJob, error_for
+from video_jobs.errors import PoisonJob, RanTooLong, StartedTooLate, error_for
 from video_jobs.job import JOB_VERSION, Claim, Frozen, Job, JobRecord, Outcome, Stage
 from video_jobs.limits import Ask, LimitHit, Place
 from video_jobs.record import read_record
@@ -25,12 +25,13 @@ REAP_GAP_SECONDS = 10.0
 WORKER_SECONDS = 30
 MAX_FAILED_ATTEMPTS, MAX_ENGINE_DEATHS, MAX_LOST_LEASES = 5, 3, 5
 REAPED_PER_CALL = 100
+RETRY_SECONDS = 2.0
 
 _SCRIPTS = Path(__file__).parent / "scripts"
 _KEYS = [
     *(keys.JOB, keys.ATTEMPTS, keys.WAITING, keys.WAKE, keys.CLAIM_NONCE),
     *(keys.LEASES, keys.DEAD, keys.AUDIT, keys.AUDIT_SEQ),
-    *(keys.REAPED, keys.WAITING_SEQ, keys.CANCELS, keys.TENANCY),
+    *(keys.REAPED, keys.WAITING_SEQ, keys.CANCELS, keys.TENANCY, keys.SCHEDULE),
 ]
 _PRELUDE = ("shares", "house")
 MAX_TENANTS_LOOKED_AT = 200
@@ -73,6 +74,12 @@ class Requeue(StrEnum):
     LOST = "lost"
 
 
+class Retry(StrEnum):
+    QUEUED = "queued"
+    NOT_FAILED = "not failed"
+    UNKNOWN = "unknown"
+
+
 class CancelVerdict(StrEnum):
     CANCELLED = "cancelled"
     ASKED = "asked"
@@ -93,10 +100,16 @@ def _line(route: str, version: int = JOB_VERSION) -> str:
 
 
 class JobStore:
-    def __init__(self, redis: Redis, lease_s: float = LEASE_SECONDS, reserve_s: float = RESERVE_SECONDS) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        lease_s: float = LEASE_SECONDS,
+        reserve_s: float = RESERVE_SECONDS,
+        retry_s: float = RETRY_SECONDS,
+    ) -> None:
         self.redis = redis
         self.lease_s = lease_s
-        self._reserve_s = reserve_s
+        self._reserve_s, self._retry_s = reserve_s, retry_s
         prelude = "".join((_SCRIPTS / f"{name}.lua").read_text() for name in _PRELUDE)
         self._scripts = {
             path.stem: redis.register_script(prelude + path.read_text())
@@ -141,7 +154,10 @@ class JobStore:
             "request_id": job.request_id,
             "model": job.spec.model,
             "seconds": job.spec.duration_s,
+            "start_within": _ms(job.start_within_s),
+            "run_limit": _ms(job.run_limit_s),
         } | ({"user_id": job.user_id} if job.user_id else {})
+        fields |= {"image": job.spec.image.key} if job.spec.image else {}
         winner = await self._run(
             *("accept", job.id, job.model_dump_json(), job.body_hash, _line(job.route, job.version), job.route),
             *(job.priority, _ms(KEPT_SECONDS), _ms(job.cost_s), job.tenant, job.user_id or "", job.plan.kind),
@@ -228,20 +244,48 @@ class JobStore:
     async def requeue(self, claim: Claim, why: str, charge: Charge) -> Requeue:
         """Hand the job back; it fails when this kind of trouble came too often."""
         error = PoisonJob() if charge is Charge.ENGINE_DEATH else error_for(why)
-        how = await self._run("requeue", *claim, why, charge.value, _CHARGE_LIMITS[charge], error.message)
+        limit = _CHARGE_LIMITS[charge]
+        how = await self._run("requeue", *claim, why, charge.value, limit, error.message, _ms(self._retry_s))
         return Requeue(how.decode())
 
     async def cancel(self, tenant: str, job_id: str) -> CancelVerdict:
-        return CancelVerdict((await self._run("cancel", job_id, tenant)).decode())
+        return CancelVerdict((await self._run("cancel", job_id, tenant, "")).decode())
+
+    async def cancel_for_operator(self, job_id: str, operator: str) -> CancelVerdict:
+        """Whosever job it is."""
+        return CancelVerdict((await self._run("cancel", job_id, "", operator)).decode())
+
+    async def retry(self, job_id: str, operator: str) -> Retry:
+        """Put a failed job back in line, as if it had never been tried."""
+        return Retry((await self._run("retry", job_id, operator)).decode())
+
+    async def pause(self, route: str, operator: str) -> bool:
+        """Give out no job of this route, or of any for `*`; False if that was so already."""
+        return bool(await self._run("pause", route, operator, 1))
+
+    async def resume(self, route: str, operator: str) -> bool:
+        return bool(await self._run("pause", route, operator, 0))
 
     async def forget(self, tenant: str, job_id: str) -> bool:
         """Mark an ended job's result as deleted; False while the job has not ended."""
         return bool(await self._run("forget", job_id, tenant))
 
+    async def ended_before(self, when_ms: int, limit: int) -> list[JobRecord]:
+        """The longest ended jobs."""
+        ids = await self.redis.zrangebyscore(keys.schedule("ended"), "-inf", when_ms, start=0, num=limit)
+        records = await asyncio.gather(*(self.get(job_id.decode()) for job_id in ids))
+        return [record for record in records if record is not None]
+
+    async def expire(self, job: Job, when_ms: int) -> bool:
+        """Drop the record of a job that ended before then; the audit stays."""
+        return bool(await self._run("expire", job.id, when_ms, record=(job.tenant, job.request_id)))
+
     async def reap(self) -> list[str]:
-        """Hand on jobs whose lease ended; their ids."""
+        """Hand on jobs whose lease ended, end those past a deadline, line up those whose pause is over; the ids
+        handed on or ended."""
+        said = [error().message for error in (PoisonJob, StartedTooLate, RanTooLong)]
         gap = _ms(REAP_GAP_SECONDS)
-        ids = await self._run("reap", _ms(self.lease_s), gap, REAPED_PER_CALL, MAX_LOST_LEASES, PoisonJob().message)
+        ids = await self._run("reap", _ms(self.lease_s), gap, REAPED_PER_CALL, MAX_LOST_LEASES, *said)
         return [job_id.decode() for job_id in ids]
 
     async def _hold(self, script: str, claim: Claim, *args: str | float) -> Hold:

@@ -74,6 +74,8 @@ JOB_ERRORS = {
         "视频生成多次异常终止，任务不再重试",
         "Rendering ended abnormally too often; the task is not retried",
     ),
+    "start_too_late": ("1234", "排队超时，任务未能开始", "The task could not start in time"),
+    "run_too_long": ("1234", "任务执行超时", "The task was not done in time"),
 }
 OTHER_JOB_ERROR = ("1200", "视频生成失败", "Video generation failed")
 

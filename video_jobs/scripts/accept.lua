@@ -1,10 +1,10 @@
 -- accept: (reserved) -> queued: the record, the idempotency record, the audit record and the place in line, at once.
--- KEYS 14 idempotency record  15 the tenant's jobs
+-- KEYS 15 idempotency record  16 the tenant's jobs
 -- ARGV 1 job id  2 job JSON  3 body hash  4 line  5 route  6 class  7 kept ms  8 predicted ms  9 tenant  10 user
 --      11 kind  12… pairs copied into the record
 -- returns the id of the accepted job: ours (also the second time), or of the copy that took the reservation over;
 --         empty if that copy has another body
-local id, record = ARGV[1], KEYS[14]
+local id, record = ARGV[1], KEYS[15]
 if redis.call('EXISTS', JOB .. id) == 1 then return id end
 let_go(ARGV[9], id)
 local known = redis.call('HMGET', record, 'job_id', 'body_hash', 'accepted')
@@ -15,13 +15,15 @@ redis.call('PEXPIRE', record, ARGV[7])
 local number = redis.call('INCR', WAITING_SEQ)
 local place = ARGV[6] * 1e14 + number
 local cost = corrected(ARGV[11], ARGV[8])
-redis.call('ZADD', KEYS[15], number, id)
+redis.call('ZADD', KEYS[16], number, id)
 redis.call('HSET', JOB .. id, 'job', ARGV[2], 'state', 'queued', 'accepted_ms', now,
   'line', ARGV[4], 'route', ARGV[5], 'place', string.format('%.0f', place),
   'class', ARGV[6], 'predicted', ARGV[8], 'kind', ARGV[11], 'cost', cost, 'charged', cost, 'day', today)
 for i = 12, #ARGV, 2 do redis.call('HSET', JOB .. id, ARGV[i], ARGV[i + 1]) end
 charge(ARGV[9], user_key(ARGV[10]), today, cost)
 use(id, 'requests', 1)
+need_image(id, 1)
+give_until(id, 'start_within')
 audit(id, 'accepted', '')
 line_up(id)
 return id

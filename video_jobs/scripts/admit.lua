@@ -1,9 +1,9 @@
 -- admit: reserve (tenant, request_id) for one job id within the tenant's limits, or say what stands against it.
--- KEYS 14 idempotency record    ARGV 1 job id  2 body hash  3 reservation ms  4 kept ms  5 tenant  6 user
+-- KEYS 15 idempotency record    ARGV 1 job id  2 body hash  3 reservation ms  4 kept ms  5 tenant  6 user
 --      7 predicted ms  8 kind  9 line  10 1 with an image  11 workers of the line  12 longest predicted wait in ms
 -- returns {new | replay | conflict | pending, job id}; the same job id asking again is new again;
 --      or {limited, which limit, whose: tenant | user | pool, its number, ms until it may pass again (-1: unknown)}
-local record, id, tenant, user = KEYS[14], ARGV[1], ARGV[5], user_key(ARGV[6])
+local record, id, tenant, user = KEYS[15], ARGV[1], ARGV[5], user_key(ARGV[6])
 local known = redis.call('HMGET', record, 'job_id', 'body_hash', 'reserved_until', 'accepted')
 if known[1] and (known[4] or tonumber(known[3]) > now) then
   if known[2] ~= ARGV[2] then return {'conflict', known[1]} end

@@ -1,4 +1,4 @@
--- claim: queued -> running: the next in turn of any of the worker's routes, under a new token.
+-- claim: queued -> running: the next in turn of any of the worker's routes that is not paused, under a new token.
 -- ARGV 1 worker  2 nonce  3 lease ms  4… lines
 -- returns {job id, token} or nothing; the same nonce asking again gets the same job while it still holds it
 local nonce_key = NONCE .. ARGV[2]
@@ -9,7 +9,12 @@ if before then
   return {}
 end
 
-local id = next_in_turn({unpack(ARGV, 4)})
+local lines = {}
+for i = 4, #ARGV do
+  local route = string.match(ARGV[i], '^%d+:(.*)$')
+  if redis.call('HEXISTS', PAUSED, '*') + redis.call('HEXISTS', PAUSED, route) == 0 then lines[#lines + 1] = ARGV[i] end
+end
+local id = next_in_turn(lines)
 if not id then return {} end
 redis.call('ZREM', WAITING .. get(id, 'line'), id)
 start_turn(id)
@@ -18,7 +23,7 @@ local token = redis.call('HINCRBY', JOB .. id, 'claims', 1) .. ':' .. ARGV[2]
 redis.call('HSET', JOB .. id, 'state', 'running', 'token', token)
 -- What requeue answered for an earlier token is no answer for this one.
 redis.call('HDEL', JOB .. id, 'handed_on_as')
-redis.call('HSETNX', JOB .. id, 'started_ms', now)
+if redis.call('HSETNX', JOB .. id, 'started_ms', now) == 1 then give_until(id, 'run_limit') end
 redis.call('ZADD', LEASES, now + ARGV[3], id)
 redis.call('RPUSH', ATTEMPTS .. id, cjson.encode({token = token, worker = ARGV[1], started_ms = now}))
 redis.call('SET', nonce_key, id, 'PX', 60000)

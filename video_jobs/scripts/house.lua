@@ -1,10 +1,14 @@
 -- Put before every script: the keys by name, Redis's own time, and the moves that several transitions share.
 -- KEYS 1 job: 2 attempts: 3 waiting: 4 wake: 5 claim-nonce: (prefixes)  6 leases 7 dead 8 audit 9 audit-seq
---      10 reaped-ms 11 waiting-seq 12 the cancel channel 13 tenancy: (a prefix, see shares.lua);
---      14 an idempotency record, 15 a tenant's jobs where a script says so
+--      10 reaped-ms 11 waiting-seq 12 the cancel channel 13 tenancy: (a prefix, see shares.lua) 14 schedule: (a prefix);
+--      15 an idempotency record, 16 a tenant's jobs where a script says so
 local JOB, ATTEMPTS, WAITING, WAKE, NONCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local LEASES, DEAD, AUDIT, AUDIT_SEQ = KEYS[6], KEYS[7], KEYS[8], KEYS[9]
 local REAPED, WAITING_SEQ, CANCELS = KEYS[10], KEYS[11], KEYS[12]
+-- Jobs by a time: that wait for their next attempt, that must start or end by then, and that have ended.
+local DELAYED, DEADLINES, ENDED = KEYS[14] .. 'delayed', KEYS[14] .. 'deadlines', KEYS[14] .. 'ended'
+-- Routes that give no job out, and how many open jobs need each stored image.
+local PAUSED, IMAGES = KEYS[14] .. 'paused', KEYS[14] .. 'images'
 local WAKE_TOKENS = 255
 
 local clock = redis.call('TIME')
@@ -42,19 +46,32 @@ local function close_attempt(id, why)
   redis.call('LSET', ATTEMPTS .. id, -1, cjson.encode(attempt))
 end
 
+-- From now on for as long as the job's own limit says; 0 is for ever.
+local function give_until(id, limit)
+  local ms = tonumber(get(id, limit) or 0)
+  if ms > 0 then redis.call('ZADD', DEADLINES, now + ms, id) else redis.call('ZREM', DEADLINES, id) end
+end
+
+local function need_image(id, amount)
+  local image = get(id, 'image')
+  if image then add(IMAGES, image, amount) end
+end
+
 local function end_job(id, state, code, message)
-  redis.call('ZREM', LEASES, id)
+  for _, others in ipairs({LEASES, DELAYED, DEADLINES}) do redis.call('ZREM', others, id) end
   redis.call('ZREM', WAITING .. get(id, 'line'), id)
   leave(id)
   count_as(id, '')
   settle(id, state)
   redis.call('HSET', JOB .. id, 'state', state, 'finished_ms', now)
+  redis.call('ZADD', ENDED, now, id)
+  need_image(id, -1)
   if code ~= '' then redis.call('HSET', JOB .. id, 'error_code', code, 'error_message', message) end
   audit(id, state, code)
 end
 
--- A job whose attempt is over: cancelled if that was asked, otherwise back in line.
-local function hand_on(id, why)
+-- A job whose attempt is over: cancelled if that was asked, otherwise back in line, at once or after a pause.
+local function hand_on(id, why, pause_ms)
   close_attempt(id, why)
   redis.call('ZREM', LEASES, id)
   if get(id, 'cancel') then
@@ -64,7 +81,7 @@ local function hand_on(id, why)
   redis.call('HSET', JOB .. id, 'state', 'queued')
   count_as(id, 'queued')
   audit(id, 'requeued', why)
-  line_up(id)
+  if (pause_ms or 0) > 0 then redis.call('ZADD', DELAYED, now + pause_ms, id) else line_up(id) end
   return 'queued'
 end
 

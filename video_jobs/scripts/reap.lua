@@ -1,7 +1,7 @@
 -- reap: running -> queued for every lease that ended, or failed for a job that loses them without getting on,
--- or cancelled for a job that was asked to stop.
--- ARGV 1 lease ms  2 gap ms  3 most per call  4 limit of lost leases  5 message
--- returns the ids handed on. If nobody has reaped for longer than the gap, Redis or everybody was away:
+-- or cancelled for a job that was asked to stop; queued or running -> failed past a deadline; paused jobs into line.
+-- ARGV 1 lease ms  2 gap ms  3 most per call  4 limit of lost leases  5 message  6 too late  7 too long
+-- returns the ids handed on or ended. If nobody has reaped for longer than the gap, Redis or everybody was away:
 -- every lease is extended once instead, so that an outage does not look like the death of every worker.
 local before = tonumber(redis.call('GET', REAPED) or 0)
 redis.call('SET', REAPED, now)
@@ -20,5 +20,17 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0,
     hand_on(id, 'lease lost')
   end
   handed_on[#handed_on + 1] = id
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  local has_started = get(id, 'started_ms')
+  local code, message = has_started and 'run_too_long' or 'start_too_late', has_started and ARGV[7] or ARGV[6]
+  if get(id, 'state') == 'running' then close_attempt(id, code) end
+  end_job(id, 'failed', code, message)
+  redis.call('PUBLISH', CANCELS, id)
+  handed_on[#handed_on + 1] = id
+end
+for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '-inf', now, 'LIMIT', 0, ARGV[3])) do
+  redis.call('ZREM', DELAYED, id)
+  line_up(id)
 end
 return handed_on

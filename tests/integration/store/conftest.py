@@ -10,7 +10,7 @@ from video_jobs.store import JobStore
 
 @pytest.fixture
 def store(redis_client: ArqRedis) -> JobStore:
-    return JobStore(redis_client)
+    return JobStore(redis_client, retry_s=0)
 
 
 @pytest.fixture

@@ -17,7 +17,8 @@ def run(*args: str) -> "subprocess.CompletedProcess[str]":
 
 COMMANDS = (
     "|up|gateway|worker|doctor|version|keys|keys create|keys list|keys revoke|models|models list|models pull|"
-    "models verify|jobs|jobs submit|jobs list|jobs show|jobs watch|jobs cancel|jobs download"
+    "models verify|queue|queue status|queue list|queue retry|queue pause|jobs|jobs submit|jobs list|jobs show|"
+    "jobs watch|jobs cancel|jobs download"
 )
 
 
