@@ -1,6 +1,8 @@
 """`python -P -m server`: the gateway on uvicorn."""
 
 import resource
+import socket
+import sys
 
 import uvicorn
 
@@ -15,10 +17,12 @@ def main() -> None:
     settings = read_settings(GatewaySettings)
     set_up_logs(settings.log_level)
     _open_many()
-    uvicorn.run(
+    config = uvicorn.Config(
         create_app(settings),
         host=settings.host,
         port=settings.port,
+        # Whose word about the caller's address counts is a setting of ours.
+        proxy_headers=False,
         http=BoundedHttp,
         ws="none",
         loop="uvloop",
@@ -27,6 +31,19 @@ def main() -> None:
         server_header=False,
         timeout_graceful_shutdown=10,
     )
+    ports = [settings.port, *filter(None, [settings.admin_port])]
+    uvicorn.Server(config).run(sockets=[_listen(settings.host, port) for port in ports])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=_family(host), backlog=2048)
+    except OSError as error:
+        sys.exit(f"{host}:{port} cannot be listened on: {error.strerror}")
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
 
 
 def _open_many() -> None:

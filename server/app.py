@@ -4,12 +4,14 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from ipaddress import ip_network
 
 from fastapi import FastAPI, Request, Response
 from redis.asyncio import Redis
 from starlette.requests import ClientDisconnect
 
 from server import files, health
+from server.admin.router import router as admin
 from server.body import Bodies
 from server.deps import House
 from server.failures import add_failures, fail, reworded
@@ -27,6 +29,7 @@ from video_jobs.reaper import run_reaper
 from video_jobs.results import open_results
 from video_jobs.store import JobStore
 from video_jobs.sweeper import DAY_SECONDS, Sweeper, run_sweeper
+from video_jobs.tenants import TenantBook
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -42,6 +45,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     app.include_router(routes.router, prefix=settings.prefix)
     if not settings.strict:
         app.include_router(tasks.router, prefix=settings.prefix)
+    app.include_router(admin)
     app.include_router(files.router)
     app.include_router(health.router)
     app.add_middleware(Methods, routes=app.routes, origins=settings.cors_origins)
@@ -85,6 +89,8 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
         images=images,
         intake=JobIntake(store, load_catalogue(settings.catalogue), images, settings),
         metrics=GatewayMetrics(),
+        book=TenantBook(store),
+        proxies=tuple(ip_network(network) for network in settings.trusted_proxies),
     )
 
 

@@ -7,15 +7,19 @@ from fastapi import Depends, Request
 from redis.asyncio import Redis
 
 from server.body import Bodies
+from server.clients import Network, client_address
+from server.grants import Scope
 from server.images import ImageIntake
 from server.intake import JobIntake
 from server.keys import KeyRing
 from server.metrics import GatewayMetrics
+from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import Caller, authenticate
 from video_jobs.links import Links, LinkSigner
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
+from video_jobs.tenants import TenantBook
 
 
 @dataclass
@@ -33,6 +37,8 @@ class House:
     images: ImageIntake
     intake: JobIntake
     metrics: GatewayMetrics
+    book: TenantBook
+    proxies: tuple[Network, ...] = ()
 
 
 def get_house(request: Request) -> House:
@@ -44,7 +50,35 @@ TheHouse = Annotated[House, Depends(get_house)]
 
 
 async def get_caller(request: Request, house: TheHouse) -> Caller:
-    return await authenticate(request.headers.getlist("authorization"), house.ring)
+    """Whoever reads needs the scope `read`, whoever does anything else `generate`."""
+    if house.settings.admin_port and is_admin_port(request, house.settings):
+        raise Refusal("1222")
+    scope = Scope.READ if request.method in ("GET", "HEAD") else Scope.GENERATE
+    return await authorised(request, house, scope)
+
+
+async def get_operator(request: Request, house: TheHouse) -> Caller:
+    """A caller with a key of scope `admin`, on the operators' port if there is one."""
+    if house.settings.admin_port and not is_admin_port(request, house.settings):
+        raise Refusal("1222")
+    return await authorised(request, house, Scope.ADMIN)
+
+
+async def authorised(request: Request, house: House, scope: Scope) -> Caller:
+    caller = await authenticate(request.headers.getlist("authorization"), house.ring)
+    address = client_address(request, house.proxies)
+    if not caller.terms.allow(address):
+        raise Refusal("1220", detail="key_network")
+    if scope not in caller.terms.scopes:
+        raise Refusal("1220", detail="key_scope")
+    return caller._replace(address=address)
+
+
+def is_admin_port(request: Request, settings: GatewaySettings) -> bool:
+    """By the socket that took the connection; no header says so."""
+    taken_by = request.scope.get("server")
+    return bool(taken_by and taken_by[1] == settings.admin_port)
 
 
 TheCaller = Annotated[Caller, Depends(get_caller)]
+TheOperator = Annotated[Caller, Depends(get_operator)]

@@ -12,7 +12,7 @@ from starlette.middleware.base import _StreamingResponse
 from server.keys import MasterKeyLost
 from server.methods import allowed
 from server.refusal import Refusal
-from server.tokens import BadCredentials, ExpiredToken, NoCredentials
+from server.tokens import BadCredentials, ExpiredToken, NoCredentials, TenantClosed
 from server.zhipu.errors import Utf8Json, answer
 
 logger = logging.getLogger(__name__)
@@ -22,6 +22,7 @@ CODES: dict[type[Exception], str] = {
     NoCredentials: "1001",
     BadCredentials: "1000",
     ExpiredToken: "1003",
+    TenantClosed: "1112",
     RedisError: "1234",
     ConnectionError: "1234",
     MasterKeyLost: "500",
@@ -64,7 +65,7 @@ async def reworded(request: Request, reply: Response) -> Response:
 
 def by_status(request: Request, status: int) -> Utf8Json:
     code = STATUSES.get(status, "1210" if status < 500 else "500")
-    said = answer(request, Refusal(code, status=status, method=request.method))
+    said = answer(request, Refusal(code, detail="link" if code == "1220" else "", status=status, method=request.method))
     if status == 405:
         said.headers["Allow"] = allowed(request.app.routes, request.scope)
     return said

@@ -3,24 +3,31 @@
 import asyncio
 import hashlib
 import hmac
+import math
+import re
 import secrets
 import string
 import time
 import zlib
 from collections.abc import Awaitable
-from typing import cast
+from typing import Any, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from redis.asyncio import Redis
+from redis.exceptions import WatchError
 
+from server.grants import ApiKey, KeyTerms
 from video_jobs import keys
-from video_jobs.job import Frozen
+from video_jobs.limits import NAME
+from video_jobs.tenants import BadName
 
 PREFIX = "cvx-"
 LETTERS = string.digits + string.ascii_letters
 ID_LENGTH, SECRET_LENGTH, CHECK_LENGTH = 16, 43, 6
 CACHE_SECONDS = 3.0
+WHOLE = re.compile(r"[!-\-/-~]{1,64}\.[!-\-/-~]{16,256}")
+NAMES = re.compile(NAME)
 
 
 class MasterKeyLost(Exception):
@@ -30,11 +37,18 @@ class MasterKeyLost(Exception):
         super().__init__(f"{self.__doc__} (sealed under master key {sealed_by})")
 
 
-class ApiKey(Frozen):
-    id: str
-    tenant: str
-    name: str
-    secret: bytes = b""
+class BadKey(ValueError):
+    """A key is `id.secret`: printable ASCII, one dot, the id up to 64 characters, the secret 16 to 256."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
+
+
+class KeyKnown(ValueError):
+    """A key of this id is here already, or was and is revoked."""
+
+    def __init__(self) -> None:
+        super().__init__(self.__doc__)
 
 
 class KeyRing:
@@ -43,64 +57,104 @@ class KeyRing:
         self._cipher = AESGCM(master)
         self._master_id = hashlib.sha256(b"master key id" + master).hexdigest()[:8]
         self._cache: dict[str, tuple[float, ApiKey | None]] = {}
-        decoy = self._record("", "", "", _letters(SECRET_LENGTH + CHECK_LENGTH))
+        decoy = self._record("", "", "", _letters(SECRET_LENGTH + CHECK_LENGTH), KeyTerms())
         self._decoy = {name.encode(): value.encode() for name, value in decoy.items()}
 
-    async def create(self, tenant: str, name: str) -> str:
+    async def create(self, tenant: str, name: str = "", terms: KeyTerms = KeyTerms()) -> str:  # noqa: B008  # frozen
         """A new key, whole; it is never shown again."""
-        key_id = PREFIX + _letters(ID_LENGTH)
         body = _letters(SECRET_LENGTH)
-        secret = body + checksum(body)
-        record = self._record(key_id, tenant, name, secret)
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.hset(keys.api_key(key_id), mapping=record)
-            pipe.sadd(keys.API_KEYS, key_id)
-            await pipe.execute()
+        key_id, secret = PREFIX + _letters(ID_LENGTH), body + checksum(body)
+        await self._write(key_id, self._record(key_id, tenant, name, secret, terms))
         return f"{key_id}.{secret}"
+
+    async def take_in(self, whole: str, tenant: str, name: str, terms: KeyTerms = KeyTerms()) -> str:  # noqa: B008
+        """Import a key that clients hold already; its id."""
+        if not WHOLE.fullmatch(whole):
+            raise BadKey
+        key_id, _, secret = whole.partition(".")
+        await self._write(key_id, self._record(key_id, tenant, name, secret, terms))
+        return key_id
+
+    async def roll(self, key_id: str, overlap_s: float) -> str | None:
+        """A new key with the same terms; the old one ends after the overlap. None if there is no such open key."""
+        old = await self.read(key_id)
+        if old is None or old.state != "active":
+            return None
+        whole = await self.create(old.tenant, old.name, old.terms)
+        ends = math.ceil(time.time() + overlap_s)
+        terms = old.terms.model_copy(update={"expires": min(ends, old.terms.expires or ends)})
+        changed = {"terms": terms.model_dump_json(), "rolled_to": whole.partition(".")[0]}
+        await cast(Awaitable[int], self._redis.hset(keys.api_key(key_id), mapping=cast(dict[Any, Any], changed)))
+        return whole
+
+    async def revoke(self, key_id: str) -> bool:
+        """Forget the secret for good; False if there is none. Gateways follow within seconds."""
+        key = await self.read(key_id)
+        if key is None or key.revoked:
+            return False
+        async with self._redis.pipeline(transaction=True) as pipe:
+            pipe.hdel(keys.api_key(key_id), "sealed")
+            pipe.hset(keys.api_key(key_id), "revoked", str(int(time.time())))
+            return bool((await pipe.execute())[0])
 
     async def find(self, key_id: str) -> ApiKey | None:
         """The key of this id with its secret opened, or None. Remembered for a few seconds."""
         known = self._cache.get(key_id)
         if known and known[0] > time.monotonic():
             return known[1]
-        fields = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(keys.api_key(key_id)))
+        fields = await self._fields(key_id)
+        is_known = b"sealed" in fields
         # An unknown id costs what a known one does: a record is opened either way, and the answer remembered.
-        opened = self._open(key_id, fields) if fields else self._open("", self._decoy)
-        key = opened if fields else None
+        opened = self._open(key_id, fields) if is_known else self._open("", self._decoy)
+        asked = self._redis.hget(keys.tenancy("tenant", opened.tenant), "enabled")
+        is_open = await cast(Awaitable[bytes | None], asked) != b"0"
+        key = opened.model_copy(update={"is_tenant_open": is_open}) if is_known else None
         if len(self._cache) > 10_000:
             self._cache.clear()
         self._cache[key_id] = (time.monotonic() + CACHE_SECONDS, key)
         return key
 
-    async def list(self) -> list[ApiKey]:
-        """All keys, without their secrets."""
+    async def read(self, key_id: str) -> ApiKey | None:
+        """The key as an operator sees it, revoked or not."""
+        fields = await self._fields(key_id)
+        return _describe(key_id, fields) if b"tenant" in fields else None
+
+    async def list(self, tenant: str | None = None) -> list[ApiKey]:
+        """All keys, without their secrets; those of one tenant if it is named."""
         ids = sorted(await cast(Awaitable[set[bytes]], self._redis.smembers(keys.API_KEYS)))
-        found = await asyncio.gather(
-            *(cast(Awaitable[list[bytes]], self._redis.hmget(_key(i), ["tenant", "name"])) for i in ids)
-        )
-        return [
-            ApiKey(id=key_id.decode(), tenant=tenant.decode(), name=name.decode())
-            for key_id, (tenant, name) in zip(ids, found, strict=True)
-            if tenant
-        ]
+        found = await asyncio.gather(*(self.read(key_id.decode()) for key_id in ids))
+        return [key for key in found if key is not None and tenant in (None, key.tenant)]
 
-    async def revoke(self, key_id: str) -> bool:
-        """Forget a key; False if there was none. Gateways follow within seconds."""
-        async with self._redis.pipeline(transaction=True) as pipe:
-            pipe.delete(keys.api_key(key_id))
-            pipe.srem(keys.API_KEYS, key_id)
-            return bool((await pipe.execute())[0])
-
-    def _record(self, key_id: str, tenant: str, name: str, secret: str) -> dict[str, str]:
+    def _record(self, key_id: str, tenant: str, name: str, secret: str, terms: KeyTerms) -> dict[str, str]:
         nonce = secrets.token_bytes(12)
         sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), key_id.encode())
         return {
             "tenant": tenant,
             "name": name,
             "created": str(int(time.time())),
+            "terms": terms.model_dump_json(),
             "master": self._master_id,
             "sealed": sealed.hex(),
         }
+
+    async def _write(self, key_id: str, record: dict[str, str]) -> None:
+        if not NAMES.fullmatch(record["tenant"]):
+            raise BadName(record["tenant"])
+        async with self._redis.pipeline(transaction=True) as pipe:
+            # Of two that import one key at once, one succeeds.
+            await pipe.watch(keys.api_key(key_id))
+            if await pipe.exists(keys.api_key(key_id)):
+                raise KeyKnown
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.hset(keys.api_key(key_id), mapping=cast(dict[Any, Any], record))
+            pipe.sadd(keys.API_KEYS, key_id)
+            try:
+                await pipe.execute()
+            except WatchError as exc:
+                raise KeyKnown from exc
+
+    async def _fields(self, key_id: str) -> dict[bytes, bytes]:
+        return await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(keys.api_key(key_id)))
 
     def _open(self, key_id: str, fields: dict[bytes, bytes]) -> ApiKey:
         sealed = bytes.fromhex(fields[b"sealed"].decode())
@@ -108,7 +162,14 @@ class KeyRing:
             secret = self._cipher.decrypt(sealed[:12], sealed[12:], key_id.encode())
         except InvalidTag as exc:
             raise MasterKeyLost(fields[b"master"].decode()) from exc
-        return ApiKey(id=key_id, tenant=fields[b"tenant"].decode(), name=fields[b"name"].decode(), secret=secret)
+        return _describe(key_id, fields).model_copy(update={"secret": secret})
+
+
+def _describe(key_id: str, fields: dict[bytes, bytes]) -> ApiKey:
+    said = {name.decode(): value.decode() for name, value in fields.items()}
+    kept = {name: said[name] for name in ("tenant", "name", "created", "revoked", "rolled_to") if name in said}
+    terms = KeyTerms.model_validate_json(said["terms"]) if "terms" in said else KeyTerms()
+    return ApiKey.model_validate({"id": key_id, "terms": terms, **kept})
 
 
 def checksum(body: str) -> str:
@@ -122,10 +183,6 @@ def checksum(body: str) -> str:
 
 def is_same(first: bytes, second: bytes) -> bool:
     return hmac.compare_digest(first, second)
-
-
-def _key(key_id: bytes) -> str:
-    return keys.api_key(key_id.decode())
 
 
 def _letters(count: int) -> str:

@@ -1,6 +1,7 @@
 """Everything a gateway may be told."""
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -29,6 +30,12 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
 
     cors_origins: Annotated[frozenset[str], NoDecode] = frozenset()
     """Origins whose pages may call from a browser, such as `https://studio.example`, or `*`; separated by commas."""
+
+    admin_port: int = Field(default=0, ge=0, le=65535)
+    """A port of its own for the operators' API, which the tenants' port then does not answer; 0 serves both on one."""
+
+    trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
+    """Networks of the proxies whose `X-Forwarded-For` names the caller's address; separated by commas."""
 
     master_key_file: Path | None = None
     """The key that seals API-key secrets; `master.key` in the state folder when not set."""
@@ -99,6 +106,16 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     def check_places(cls, value: frozenset[str]) -> frozenset[str]:
         Allowed(value)
         return value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def split_networks(cls, value: object) -> object:
+        return tuple(filter(None, value.replace(" ", "").split(","))) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(str(ip_network(network, strict=False)) for network in value)
 
     @property
     def master_key(self) -> Path:

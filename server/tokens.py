@@ -13,7 +13,8 @@ import time
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from server.keys import ApiKey, KeyRing, is_same
+from server.grants import ApiKey, KeyTerms
+from server.keys import KeyRing, is_same
 
 MAX_TOKEN_BYTES = 2048
 MAX_LIFE_SECONDS, SKEW_SECONDS = 7 * 24 * 3600, 60
@@ -34,9 +35,15 @@ class ExpiredToken(Exception):
     """The token has expired."""
 
 
+class TenantClosed(Exception):
+    """The key's tenant is switched off."""
+
+
 class Caller(NamedTuple):
     tenant: str
     key_id: str
+    terms: KeyTerms = KeyTerms()
+    address: str = ""
 
 
 async def authenticate(headers: Sequence[str], ring: KeyRing) -> Caller:
@@ -51,7 +58,12 @@ async def authenticate(headers: Sequence[str], ring: KeyRing) -> Caller:
     if not token or not token.isascii() or len(token) > MAX_TOKEN_BYTES:
         raise BadCredentials
     key = await (_by_jwt(token, ring) if token.count(".") == 2 else _by_secret(token, ring))
-    return Caller(key.tenant, key.id)
+    # Only who holds the secret learns why it does not open.
+    if key.is_expired:
+        raise ExpiredToken
+    if not key.is_tenant_open:
+        raise TenantClosed
+    return Caller(key.tenant, key.id, key.terms)
 
 
 async def _by_secret(token: str, ring: KeyRing) -> ApiKey:

@@ -58,6 +58,11 @@ class TenantBook:
         if await self.plan("default") is None:
             await self.put_plan("default", DEFAULT_PLAN)
 
+    async def welcome(self, name: str) -> None:
+        """Write a tenant down that nobody has written yet: it has the default plan's terms."""
+        if await self.tenant(name) is None:
+            await self.put_tenant(name, Tenant())
+
     async def terms(self, name: str) -> Tenant:
         """What holds for this tenant: its own terms, and its plan's where it has none."""
         own = await self.tenant(name) or Tenant()
@@ -90,7 +95,7 @@ class TenantBook:
         return _parse(fields, model) if fields else None
 
     async def _write(self, kind: str, name: str, terms: Terms) -> bool:
-        if not re.match(NAME, name):
+        if not re.fullmatch(NAME, name):
             raise BadName(name)
         key, fields = keys.tenancy(kind, name), _flat(terms)
         if await self._hash(key) == fields:

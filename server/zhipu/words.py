@@ -23,6 +23,7 @@ TABLE = {
         "Authentication Token 已过期，请重新生成/获取",
         "Authentication Token expired, please regenerate/obtain",
     ),
+    "1112": Row(403, "您的账户已被锁定，请联系客服", "Your account has been locked. Please contact customer service"),
     "1200": Row(500, "API 调用失败", "API Call Error"),
     "1210": Row(
         400,
@@ -37,7 +38,7 @@ TABLE = {
         "{field} 参数非法。请检查文档{detail}",
         "Invalid {field} parameter. Please check the documentation{detail}",
     ),
-    "1220": Row(403, "您无权访问该资源，或链接已失效", "You have no access to this resource, or its link has expired"),
+    "1220": Row(403, "您无权访问该资源{detail}", "You have no access to this resource{detail}"),
     "1222": Row(404, "API 不存在", "API does not exist"),
     "1231": Row(400, "您已有请求：{request_id}", "You already have a request: {request_id}"),
     "1234": Row(
@@ -89,6 +90,10 @@ DETAILS = {
     "image_format": ("：图片不是可用的 png 或 jpeg", ": the image is not a usable png or jpeg"),
     "image_size": ("：图片过大", ": the image is too large"),
     "image_fetch": ("：图片地址无法访问", ": the image cannot be fetched from its address"),
+    "key_scope": ("：该密钥没有所需的权限范围", ": the key lacks the scope for it"),
+    "key_network": ("：该密钥不能从此网络使用", ": the key may not be used from this network"),
+    "key_model": ("：该密钥不能使用此模型", ": the key may not use this model"),
+    "link": ("，或链接已失效", ", or its link has expired"),
     "json": ("：请求体不是合法的 JSON", ": the body is not valid JSON"),
     "body_size": ("：请求体过大", ": the body is too large"),
     "media_type": ("：请求体须为未压缩的 JSON", ": the body must be JSON and not packed"),
