@@ -65,7 +65,7 @@ class Bodies:
                     if size > self._max_bytes:
                         raise Refusal("1210", detail="body_size", status=413)
                     if self._spooled > MAX_SPOOLED_BYTES:
-                        raise Refusal("1234")
+                        raise Refusal.unavailable()
                     spool.write(part)
         except BaseException as exc:
             self._spooled -= size

@@ -18,18 +18,18 @@ from server.zhipu.errors import Utf8Json, answer
 logger = logging.getLogger(__name__)
 
 # Foreign exceptions as this dialect words them.
-CODES: dict[type[Exception], str] = {
-    NoCredentials: "1001",
-    BadCredentials: "1000",
-    ExpiredToken: "1003",
-    TenantClosed: "1112",
-    RedisError: "1234",
-    ConnectionError: "1234",
-    MasterKeyLost: "500",
-    Exception: "500",
+REFUSALS: dict[type[Exception], Refusal] = {
+    NoCredentials: Refusal("1001"),
+    BadCredentials: Refusal("1000"),
+    ExpiredToken: Refusal("1003"),
+    TenantClosed: Refusal("1112"),
+    RedisError: Refusal.unavailable(),
+    ConnectionError: Refusal.unavailable(),
+    MasterKeyLost: Refusal("500"),
+    Exception: Refusal("500"),
 }
-# What the framework says by status alone.
-STATUSES = {403: "1220", 404: "1222", 405: "1212", 503: "1234"}
+# What the framework says by status alone: code, and why.
+STATUSES = {403: ("1220", "link"), 404: ("1222", ""), 405: ("1212", ""), 503: ("1234", "away")}
 KEPT_HEADERS = ("allow", "content-range", "retry-after")
 
 
@@ -37,16 +37,16 @@ def add_failures(app: FastAPI) -> None:
     app.add_exception_handler(Refusal, _refuse)
     app.add_exception_handler(HTTPException, _refuse_by_framework)
     app.add_exception_handler(RequestValidationError, _refuse_value)
-    for kind in CODES:
+    for kind in REFUSALS:
         app.add_exception_handler(kind, fail)
 
 
 async def fail(request: Request, exc: Exception) -> Utf8Json:
-    code = next(code for kind, code in CODES.items() if isinstance(exc, kind))
-    if code == "500":
+    refusal = next(refusal for kind, refusal in REFUSALS.items() if isinstance(exc, kind))
+    if refusal.code == "500":
         where: dict[str, Any] = {"method": request.method, "path": request.url.path}
         logger.error("request failed", exc_info=exc, extra=where)
-    return answer(request, Refusal(code))
+    return answer(request, refusal)
 
 
 async def reworded(request: Request, reply: Response) -> Response:
@@ -64,8 +64,8 @@ async def reworded(request: Request, reply: Response) -> Response:
 
 
 def by_status(request: Request, status: int) -> Utf8Json:
-    code = STATUSES.get(status, "1210" if status < 500 else "500")
-    said = answer(request, Refusal(code, detail="link" if code == "1220" else "", status=status, method=request.method))
+    code, why = STATUSES.get(status, ("1210" if status < 500 else "500", ""))
+    said = answer(request, Refusal(code, detail=why, status=status, method=request.method))
     if status == 405:
         said.headers["Allow"] = allowed(request.app.routes, request.scope)
     return said

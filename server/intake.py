@@ -9,6 +9,7 @@ import unicodedata
 from typing import Any
 
 from server.images import ImageIntake, one_image
+from server.offer import offers
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import Caller
@@ -25,7 +26,8 @@ PENDING_PAUSE_SECONDS, PENDING_LIMIT_SECONDS = 0.1, 90.0
 
 class JobIntake:
     def __init__(self, store: JobStore, catalogue: Catalogue, images: ImageIntake, settings: GatewaySettings) -> None:
-        self._store, self.catalogue, self._images, self._settings = store, catalogue, images, settings
+        self._store, self._catalogue, self._images, self._settings = store, catalogue, images, settings
+        self.offers = offers(catalogue, settings)
         self._registry = WorkerRegistry(store.redis)
         self._alphabet: tuple[float, str | None] = (0.0, None)
 
@@ -36,7 +38,7 @@ class JobIntake:
         request_id = body.request_id or new_id()
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
             return known
-        wanted = check(body, self.catalogue, self._settings.checkpoint, self._settings.max_prompt_characters)
+        wanted = check(body, self.offers, self._settings.max_prompt_characters)
         if body.has_image:
             one_image(body.image_url)
         if self._settings.refuse_unavailable:
@@ -78,7 +80,7 @@ class JobIntake:
             if admission.verdict is Verdict.REPLAY:
                 return await self._job_of(admission.job_id)
             await asyncio.sleep(PENDING_PAUSE_SECONDS)
-        raise Refusal("1234")
+        raise Refusal.unavailable()
 
     async def _job_of(self, job_id: str) -> Job:
         record = await self._store.get(job_id)
@@ -111,7 +113,7 @@ class JobIntake:
     ) -> Job:
         route = self._settings.checkpoint
         spec = wanted.spec(image, secrets.randbits(32))
-        plan = self.catalogue.plan(spec, route)
+        plan = self._catalogue.plan(spec, route)
         return Job(
             id=job_id,
             request_id=request_id,
@@ -122,7 +124,7 @@ class JobIntake:
             spec=spec,
             plan=plan,
             route=route,
-            cost_s=device_seconds(self.catalogue.checkpoints[route], plan),
+            cost_s=device_seconds(self._catalogue.checkpoints[route], plan),
             start_within_s=self._settings.start_within_s,
             run_limit_s=self._settings.run_limit_s,
         )

@@ -1,5 +1,7 @@
 """A request that is refused: which business error, of which field, and why. Each dialect words it its own way."""
 
+from typing import Self
+
 
 class Refusal(Exception):
     """Answered with a business error. `detail` is a known reason, or the allowed values as they are."""
@@ -7,3 +9,8 @@ class Refusal(Exception):
     def __init__(self, code: str, field: str = "", detail: str = "", status: int = 0, **values: str) -> None:
         super().__init__(code, field, detail)
         self.code, self.field, self.detail, self.status, self.values = code, field, detail, status, values
+
+    @classmethod
+    def unavailable(cls) -> Self:
+        """Something that the gateway needs is away, and will be back."""
+        return cls("1234", detail="away", status=503)

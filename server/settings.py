@@ -58,6 +58,15 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     max_prompt_characters: int = Field(default=512, gt=0)
     """The longest prompt, in Unicode code points."""
 
+    max_size: str = Field(default="3840x2160", pattern=r"^[1-9]\d{1,4}x[1-9]\d{1,4}$")
+    """The largest frame offered, by its number of pixels whatever its shape; defaults shrink to it."""
+
+    max_duration: int = Field(default=10, gt=0)
+    """The longest clip offered, in seconds."""
+
+    offer_audio: bool = True
+    """Take `with_audio`; off, it is refused."""
+
     refuse_unavailable: bool = False
     """Refuse `with_audio` and `watermark_enabled` while no such stage exists, instead of delivering without."""
 

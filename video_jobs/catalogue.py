@@ -38,7 +38,7 @@ class ModelCode(Entry):
     default_size: str = "1920x1080"
     durations: tuple[int, ...] = (5, 10)
     fps: tuple[int, ...] = (30, 60)
-    ignores: tuple[str, ...] = ()
+    ignores: tuple[Literal["quality", "size", "fps", "duration", "with_audio"], ...] = ()
 
 
 class Preset(Entry):

@@ -1,6 +1,9 @@
 """Errors as Zhipu's clients read them: `{"error": {"code", "message"}}`, in Chinese, or in English when asked."""
 
 import json
+import logging
+import secrets
+from collections import defaultdict
 from typing import Any
 
 from fastapi import Request
@@ -9,13 +12,21 @@ from fastapi.responses import Response
 from server.refusal import Refusal
 from server.zhipu.words import DETAILS, JOB_ERRORS, OTHER_JOB_ERROR, TABLE
 
+logger = logging.getLogger(__name__)
+# JSON means the same with these written out, and no page that shows the raw text reads them as its own.
+ESCAPED = {ord("<"): "\\u003c", ord(">"): "\\u003e", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+
 
 class Utf8Json(Response):
     media_type = "application/json"
 
+    def __init__(self, content: Any, status_code: int = 200, headers: dict[str, str] | None = None) -> None:
+        super().__init__(content, status_code, {"X-Content-Type-Options": "nosniff"} | (headers or {}))
+
     def render(self, content: Any) -> bytes:
         # Clients show the raw text: Chinese must stay readable.
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
+        text = json.dumps(content, ensure_ascii=False, separators=(",", ":"))
+        return text.translate(ESCAPED).encode(errors="replace")
 
 
 def prefers_english(request: Request) -> bool:
@@ -39,11 +50,24 @@ def job_error(code: str | None, english: bool) -> dict[str, str]:
 
 def _word(refusal: Refusal, english: bool) -> Utf8Json:
     row = TABLE[refusal.code]
-    known = DETAILS.get(refusal.detail)
-    detail = known[english] if known else (f"{': ' if english else '：'}{refusal.detail}" if refusal.detail else "")
-    message = (row.en if english else row.zh).format(field=refusal.field, detail=detail, **refusal.values)
     status = refusal.status or row.status
     headers = {"x-should-retry": "true" if row.should_retry else "false"}
     if status == 503:
         headers["Retry-After"] = "5"
-    return Utf8Json({"error": {"code": refusal.code, "message": message}}, status_code=status, headers=headers)
+    message = _message(row.en if english else row.zh, refusal) + _detail(refusal.detail, english)
+    return Utf8Json({"error": {"code": refusal.code, "message": message}}, status, headers)
+
+
+def _message(words: str, refusal: Refusal) -> str:
+    values = defaultdict(str, refusal.values, field=refusal.field)
+    if "{error_id}" in words:
+        values["error_id"] = secrets.token_hex(8)
+        logger.warning("answered that the service failed", extra={"error_id": values["error_id"]})
+    return words.format_map(values).replace("  ", " ").strip()
+
+
+def _detail(detail: str, english: bool) -> str:
+    """A known reason in words, or the allowed values as they are."""
+    if detail in DETAILS:
+        return DETAILS[detail][english]
+    return f"{': ' if english else '：'}{detail}" if detail else ""

@@ -1,16 +1,26 @@
 """The request's fields: from JSON to what the caller asked for, every value checked before anything costs."""
 
-from typing import Any
+import json
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, ValidationError
 
+from server.offer import Offer
 from server.refusal import Refusal
-from video_jobs.catalogue import Catalogue, ModelCode, parse_size
 from video_jobs.job import Frozen, ImageRef, Quality, VideoSpec
 
-SHORT_SIDE, MAX_LONG_SIDE = 1080, 3840
 MAX_SEED = 2**32 - 1
+MAX_REQUEST_ID = 512
 USER_ID_LENGTHS = range(6, 129)
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 30.0 is 30. Text and true are no numbers."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[StrictInt, BeforeValidator(_whole)]
 
 
 class GenerationBody(BaseModel):
@@ -25,11 +35,11 @@ class GenerationBody(BaseModel):
     with_audio: StrictBool | None = None
     watermark_enabled: StrictBool | None = None
     size: StrictStr | None = None
-    fps: StrictInt | None = None
-    duration: StrictInt | None = None
-    request_id: StrictStr | None = Field(default=None, min_length=1, max_length=512)
+    fps: WholeNumber | None = None
+    duration: WholeNumber | None = None
+    request_id: StrictStr | None = Field(default=None, min_length=1, max_length=MAX_REQUEST_ID)
     user_id: StrictStr | None = None
-    seed: StrictInt | None = None
+    seed: WholeNumber | None = None
 
     @property
     def has_image(self) -> bool:
@@ -40,13 +50,14 @@ class Wanted(Frozen):
     """A checked request. The image, which costs a fetch, comes last."""
 
     body: GenerationBody
-    code: ModelCode
+    offer: Offer
     quality: Quality
     fps: int
+    with_audio: bool
     duration_s: int
 
     def spec(self, image: ImageRef | None, seed: int) -> VideoSpec:
-        width, height = self._size(image)
+        width, height = self.offer.size_for(self.body.size, image)
         return VideoSpec(
             model=self.body.model or "",
             prompt=self.body.prompt or "",
@@ -56,49 +67,45 @@ class Wanted(Frozen):
             height=height,
             fps=self.fps,
             duration_s=self.duration_s,
-            with_audio=bool(self.body.with_audio),
+            with_audio=self.with_audio,
             watermark=bool(self.body.watermark_enabled),
             seed=seed if self.body.seed is None else self.body.seed,
         )
-
-    def _size(self, image: ImageRef | None) -> tuple[int, int]:
-        if self.body.size and "size" not in self.code.ignores:
-            return parse_size(self.body.size)
-        return default_size(image) if image else parse_size(self.code.default_size)
 
 
 def read_body(values: dict[str, Any]) -> GenerationBody:
     try:
         return GenerationBody.model_validate({name: value for name, value in values.items() if value is not None})
     except ValidationError as exc:
-        field = str(exc.errors()[0]["loc"][0])
-        if field == "request_id":
-            raise Refusal("1214", field) from exc
+        first = exc.errors()[0]
+        field = str(first["loc"][0])
+        if first["type"].startswith("string_too_"):
+            raise Refusal("1214", field, f"1-{MAX_REQUEST_ID}") from exc
         raise Refusal("1210", detail=field) from exc
 
 
-def check(body: GenerationBody, catalogue: Catalogue, checkpoint: str, max_prompt: int) -> Wanted:
+def check(body: GenerationBody, offers: Mapping[str, Offer], max_prompt: int) -> Wanted:
     """Every rule that needs no network; the first broken one is told, with the field's name."""
     if not body.model:
         raise Refusal("1213", "model")
-    code = catalogue.models.get(body.model)
-    if code is None:
+    offer = offers.get(body.model)
+    if offer is None:
         raise Refusal("1211")
     if not body.prompt and not body.has_image:
         raise Refusal("1213", "prompt")
     if body.prompt and len(body.prompt) > max_prompt:
         raise Refusal("1261")
     _check_text(body)
-    _one_of(code, "size", body.size, list(code.sizes), code.default_size)
-    native = catalogue.checkpoints[checkpoint]
-    if body.has_image and not native.image:
+    if body.has_image and not offer.images:
         raise Refusal("1214", "image_url", "no_images")
+    _one_of(offer, "size", body.size, offer.sizes, offer.default_size)
     return Wanted(
         body=body,
-        code=code,
-        quality=Quality(_one_of(code, "quality", body.quality, [q.value for q in Quality], Quality.SPEED.value)),
-        fps=_one_of(code, "fps", body.fps, list(code.fps), code.fps[0]),
-        duration_s=_one_of(code, "duration", body.duration, catalogue.durations(code, checkpoint), 5),
+        offer=offer,
+        quality=Quality(_one_of(offer, "quality", body.quality, [q.value for q in Quality], Quality.SPEED.value)),
+        fps=_one_of(offer, "fps", body.fps, offer.fps, offer.fps[0]),
+        with_audio=_one_of(offer, "with_audio", body.with_audio, (False, True)[: 1 + offer.audio], False),
+        duration_s=_one_of(offer, "duration", body.duration, offer.durations, offer.durations[0]),
     )
 
 
@@ -107,13 +114,6 @@ def refuse_unavailable(body: GenerationBody) -> None:
     for field in ("with_audio", "watermark_enabled"):
         if getattr(body, field):
             raise Refusal("1214", field, "false")
-
-
-def default_size(image: ImageRef) -> tuple[int, int]:
-    """Short side 1080, the long side by the image's ratio, even numbers."""
-    scale = SHORT_SIDE / min(image.width, image.height)
-    width, height = (min(MAX_LONG_SIDE, 2 * round(side * scale / 2)) for side in (image.width, image.height))
-    return width, height
 
 
 def _check_text(body: GenerationBody) -> None:
@@ -131,9 +131,9 @@ def _is_clean(text: str) -> bool:
     return not any((ord(letter) < 32 and letter not in "\n\r\t") or 0xD800 <= ord(letter) < 0xE000 for letter in text)
 
 
-def _one_of(code: ModelCode, field: str, value: Any, allowed: list[Any], default: Any) -> Any:
-    if value is None or field in code.ignores:
+def _one_of(offer: Offer, field: str, value: Any, allowed: Sequence[Any], default: Any) -> Any:
+    if value is None or field in offer.ignores:
         return default
     if value not in allowed:
-        raise Refusal("1214", field, ", ".join(map(str, allowed)))
+        raise Refusal("1214", field, ", ".join(one if isinstance(one, str) else json.dumps(one) for one in allowed))
     return value

@@ -17,6 +17,7 @@ from video_jobs.store import CancelVerdict
 router = APIRouter()
 logger = logging.getLogger(__name__)
 MAX_LISTED, LISTED = 100, 20
+SHOWN_OF_MODEL = {"sizes", "default_size", "durations", "fps", "ignores", "audio", "images"}
 
 
 @router.get("/videos/generations")
@@ -50,16 +51,8 @@ async def cancel_video(task_id: str, request: Request, caller: TheCaller, house:
 async def list_models(_caller: TheCaller, house: TheHouse) -> Utf8Json:
     """The model codes of the catalogue, with what each takes."""
     shown = [
-        {
-            "id": name,
-            "object": "model",
-            "owned_by": "cogvideox-server",
-            "sizes": code.sizes,
-            "fps": code.fps,
-            "durations": house.intake.catalogue.durations(code, house.settings.checkpoint),
-            "ignores": code.ignores,
-        }
-        for name, code in house.intake.catalogue.models.items()
+        {"id": name, "object": "model", "owned_by": "cogvideox-server", **offer.model_dump(include=SHOWN_OF_MODEL)}
+        for name, offer in house.intake.offers.items()
     ]
     return Utf8Json({"object": "list", "data": shown})
 
