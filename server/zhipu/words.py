@@ -183,7 +183,6 @@ DETAILS = {
     "key_scope": ("：该密钥没有所需的权限范围", ": the key lacks the scope for it"),
     "key_network": ("：该密钥不能从此网络使用", ": the key may not be used from this network"),
     "key_model": ("：该密钥不能使用此模型", ": the key may not use this model"),
-    "link": ("，或链接已失效", ", or its link has expired"),
     "json": ("：请求体不是合法的 JSON", ": the body is not valid JSON"),
     "body_size": ("：请求体过大", ": the body is too large"),
     "link": ("：链接无效或已过期", ": the link is not valid or has expired"),
