@@ -10,24 +10,22 @@ import torch
 
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.process import die_with_parent
-from gpu_worker.engine.protocol import (
-    Done,
-    Prepared,
-    Progress,
-    Ready,
-    Render,
-)
-from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.protocol import Checkpointed, Done, Prepared, Progress, Ready, Render
+from gpu_worker.engine.render import OnProgress, Renderer
+from gpu_worker.engine.resume import Checkpoints, made_for
 from gpu_worker.engine.rewrite import LocalRewriter
 from gpu_worker.engine.serve import JobLoop
 from gpu_worker.engine.text import alphabet
 from video_jobs.errors import EngineFault, OutOfGpuMemory, WorkerDiskFull
 from video_jobs.job import Stage
+from video_jobs.logs import set_up_logs
 
 
 class Engine:
-    def __init__(self, loop: JobLoop[Render], renderer: Renderer, rewriter: LocalRewriter | None) -> None:
-        self._loop, self._renderer, self._rewriter = loop, renderer, rewriter
+    def __init__(
+        self, loop: JobLoop[Render], renderer: Renderer, rewriter: LocalRewriter | None, versions: dict[str, str]
+    ) -> None:
+        self._loop, self._renderer, self._rewriter, self._versions = loop, renderer, rewriter, versions
 
     def render(self, job: Render) -> Done:
         def on_progress(stage: Stage, done: int, total: int) -> None:
@@ -36,24 +34,35 @@ class Engine:
             self._loop.tell(Progress(job_id=job.job_id, token=job.token, stage=stage, done=done, total=total))
 
         started = time.monotonic()
-        prompt = self._prepare(job)
+        prompt = self._prepare(job, on_progress)
         prepare_s = round(time.monotonic() - started, 3)
         image = Path(job.image_path) if job.image_path else None
-        seconds = self._renderer.render(job.plan, prompt, image, job.seed, Path(job.frames_path), on_progress)
+        checkpoints = self._checkpoints(job, prompt)
+        seconds = self._renderer.render(
+            job.plan, prompt, image, job.seed, Path(job.frames_path), on_progress, checkpoints
+        )
+        stages = {"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder}
         return Done(
             job_id=job.job_id,
             token=job.token,
             stage_seconds=seconds | ({Stage.PREPARE.value: prepare_s} if self._rewriter else {}),
-            stages={"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder},
+            stages=stages | ({"resumed": f"step {checkpoints.resumed_at}"} if checkpoints.resumed_at else {}),
         )
 
-    def _prepare(self, job: Render) -> str:
+    def _prepare(self, job: Render, on_progress: OnProgress) -> str:
         # An image alone is a whole request: nothing is made up for it.
         if self._rewriter is None or job.is_rewritten or not job.prompt:
             return job.prompt
-        prompt = self._rewriter.rewrite(job.prompt)
+        prompt = self._rewriter.rewrite(job.prompt, lambda done, total: on_progress(Stage.PREPARE, done, total))
         self._loop.tell(Prepared(job_id=job.job_id, token=job.token, prompt=prompt, by=self._rewriter.name))
         return prompt
+
+    def _checkpoints(self, job: Render, prompt: str) -> Checkpoints:
+        def tell(path: Path, step: int) -> None:
+            self._loop.tell(Checkpointed(job_id=job.job_id, token=job.token, path=str(path), step=step))
+
+        words = made_for(job, prompt, self._versions)
+        return Checkpoints(job, words, lambda: self._loop.is_checkpoint_asked(job), tell)
 
 
 def main() -> None:
@@ -68,6 +77,7 @@ def main() -> None:
     args = parser.parse_args()
     read_fd, write_fd = args.fds
     die_with_parent(read_fd)
+    set_up_logs("WARNING")
     model = load_model(args.model, args.models, pick_device(args.device), args.offload)
     rewriter = LocalRewriter(args.rewriter, model.device) if args.rewriter else None
     versions = {
@@ -78,7 +88,7 @@ def main() -> None:
     }
     loop = JobLoop(read_fd, write_fd, Render, code_of)
     loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer)))
-    loop.run(Engine(loop, Renderer(model, args.accept_unknown_prompts), rewriter).render)
+    loop.run(Engine(loop, Renderer(model, args.accept_unknown_prompts), rewriter, versions).render)
 
 
 def code_of(error: Exception) -> str:

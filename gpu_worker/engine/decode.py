@@ -1,6 +1,10 @@
 """From latents to frames on disk."""
 
+import itertools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,13 +14,28 @@ from gpu_worker.engine.model import Model
 
 
 @torch.no_grad()
-def decode(model: Model, latents: torch.Tensor, shape: Geometry) -> torch.Tensor:
-    """Frames in [0, 1] as (frames, channels, height, width). Padding is dropped before it could reach the pixels."""
+def decode(model: Model, latents: torch.Tensor, shape: Geometry, on_chunk: Callable[[int, int], None]) -> torch.Tensor:
+    """Frames in [0, 1] as (frames, channels, height, width). Padding is dropped before it could reach the pixels.
+
+    `on_chunk` hears how many chunks are done of how many, and may raise to stop.
+    """
     kept = latents[:, shape.padding :].permute(0, 2, 1, 3, 4)
-    with model.on_device(model.vae) as vae:
+    with model.on_device(model.vae) as vae, _watched(vae, kept.shape[2], on_chunk):
         video = vae.decode(1 / vae.config.scaling_factor * kept).sample
     frames: torch.Tensor = (video[0].permute(1, 0, 2, 3) / 2 + 0.5).clamp(0, 1)
     return frames
+
+
+@contextmanager
+def _watched(vae: Any, latent_frames: int, on_chunk: Callable[[int, int], None]) -> Iterator[None]:
+    """The VAE decodes a few latent frames at a time; with tiling it goes through them once for each tile."""
+    total = max(1, latent_frames // vae.num_latent_frames_batch_size)
+    chunks = itertools.count()
+    hook = vae.decoder.register_forward_pre_hook(lambda *_: on_chunk(min(next(chunks), total), total))
+    try:
+        yield
+    finally:
+        hook.remove()
 
 
 def write_frames(frames: torch.Tensor, path: Path) -> None:

@@ -108,10 +108,10 @@ class Child:
                 raise error_for(message.code, message.detail)
             on_message(message)
 
-    async def cancel(self, job_id: str, token: str) -> None:
+    async def cancel(self, job_id: str, token: str, keep_checkpoint: bool = False) -> None:
         """Ask for the job's end at the next step; a child that does not answer is killed."""
         self._cancelled = token
-        self._send(Cancel(job_id=job_id, token=token))
+        self._send(Cancel(job_id=job_id, token=token, keep_checkpoint=keep_checkpoint))
         process = self._process
         await asyncio.sleep(CANCEL_GRACE_SECONDS)
         if self._cancelled == token and process is self._process:

@@ -35,6 +35,14 @@ class Render(Frozen):
     frames_path: str
     """Where the engine writes its frames: a .npy file of uint8, shape (frames, height, width, 3), RGB."""
 
+    checkpoint_path: str | None = None
+    """Where an earlier attempt stood. The engine goes on from there, or ignores it if it does not fit this job."""
+
+    checkpoint_folder: str | None = None
+    """Where the engine leaves checkpoints of its own; none when not set."""
+
+    checkpoint_every_s: float = 30.0
+
 
 class Finish(Frozen):
     """To the finisher: make the video and the cover from the native frames."""
@@ -54,6 +62,8 @@ class Cancel(Frozen):
     kind: Literal["cancel"] = "cancel"
     job_id: str
     token: str
+    keep_checkpoint: bool = False
+    """The job goes on elsewhere: an engine that is denoising leaves a checkpoint of that step first."""
 
 
 class Ready(Frozen):
@@ -85,6 +95,16 @@ class Prepared(Frozen):
     by: str
 
 
+class Checkpointed(Frozen):
+    """From the engine: a checkpoint of this job lies in its folder; the parent carries it off."""
+
+    kind: Literal["checkpointed"] = "checkpointed"
+    job_id: str
+    token: str
+    path: str
+    step: int
+
+
 class Done(Frozen):
     """From a child: the files are written. `stages` names what was really used."""
 
@@ -105,7 +125,10 @@ class Failed(Frozen):
     detail: str = ""
 
 
-Message = Annotated[Render | Finish | Cancel | Ready | Progress | Prepared | Done | Failed, Field(discriminator="kind")]
+Message = Annotated[
+    Render | Finish | Cancel | Ready | Progress | Prepared | Checkpointed | Done | Failed,
+    Field(discriminator="kind"),
+]
 _message: TypeAdapter[Message] = TypeAdapter(Message)
 
 

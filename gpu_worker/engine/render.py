@@ -11,6 +11,7 @@ from gpu_worker.engine.decode import decode, write_frames
 from gpu_worker.engine.denoise import Conditions, Latents, Steps, denoise
 from gpu_worker.engine.geometry import Geometry, geometry_of, positions
 from gpu_worker.engine.model import Model
+from gpu_worker.engine.resume import Checkpoints, Form, Standing
 from gpu_worker.engine.start import draw_noise, encode_first_frame, read_first_frame
 from gpu_worker.engine.text import check_prompt, encode_prompt
 from video_jobs.errors import ModelUnavailable
@@ -32,7 +33,14 @@ class Renderer:
         return "vae, tiled" if self.model.vae.use_tiling else "vae"
 
     def render(
-        self, plan: RenderPlan, prompt: str, image: Path | None, seed: int, frames: Path, on_progress: OnProgress
+        self,
+        plan: RenderPlan,
+        prompt: str,
+        image: Path | None,
+        seed: int,
+        frames: Path,
+        on_progress: OnProgress,
+        checkpoints: Checkpoints | None = None,
     ) -> dict[str, float]:
         """Write the native frames; the seconds of each stage."""
         seconds: dict[str, float] = {}
@@ -46,10 +54,10 @@ class Renderer:
             embeds = encode_prompt(self.model, prompt, plan.max_text_tokens)
         shape = geometry_of(self.model, self.model.transformers[mode], plan.width, plan.height, plan.num_frames)
         with _timed(seconds, Stage.DENOISE):
-            latents = self._denoise(plan, mode, embeds, image, shape, seed, on_progress)
+            latents = self._denoise(plan, mode, embeds, image, shape, seed, on_progress, checkpoints)
         with _timed(seconds, Stage.DECODE):
-            on_progress(Stage.DECODE, 0, 1)
-            write_frames(decode(self.model, latents, shape), frames)
+            pixels = decode(self.model, latents, shape, lambda done, total: on_progress(Stage.DECODE, done, total))
+            write_frames(pixels, frames)
         return seconds
 
     def _denoise(
@@ -61,20 +69,32 @@ class Renderer:
         shape: Geometry,
         seed: int,
         on_progress: OnProgress,
+        checkpoints: Checkpoints | None,
     ) -> torch.Tensor:
         # A CPU generator draws the same noise whatever the device.
         generator = torch.Generator("cpu").manual_seed(seed)
         device, dtype = self.model.device, embeds.dtype
-        first = None
-        if image is not None:
-            first = encode_first_frame(self.model, read_first_frame(image, shape), shape, generator, dtype)
-        start = Latents(draw_noise(shape, generator, device, dtype))
+        form = Form(shape.latent_shape, dtype, device, plan.steps, image is not None, plan.scheduler == "dpm")
+        stood = checkpoints.read(form) if checkpoints else None
+        if stood is not None:
+            start, first = stood.at, stood.first_frame
+            generator.set_state(stood.generator)
+        else:
+            first = None
+            if image is not None:
+                first = encode_first_frame(self.model, read_first_frame(image, shape), shape, generator, dtype)
+            start = Latents(draw_noise(shape, generator, device, dtype))
         steps = Steps(self.model.scheduler(plan.scheduler, mode), plan.steps, generator, device)
 
         def report(at: Latents) -> None:
-            on_progress(Stage.DENOISE, at.step, len(steps))
+            try:
+                on_progress(Stage.DENOISE, at.step, len(steps))
+            finally:
+                # Also when stopped: whoever asked for a checkpoint with the stop gets it.
+                if checkpoints:
+                    checkpoints.keep(Standing(at, first, generator.get_state()), len(steps))
 
-        on_progress(Stage.DENOISE, 0, len(steps))
+        on_progress(Stage.DENOISE, start.step, len(steps))
         with self.model.on_device(self.model.transformers[mode]) as transformer:
             given = Conditions(embeds, positions(transformer, shape, device), first, plan.guidance)
             return denoise(transformer, start, steps, given, report).sample

@@ -1,5 +1,7 @@
 """A local instruct model that turns a short prompt of any language into a rich English one."""
 
+import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -17,7 +19,16 @@ class LocalRewriter:
         self._model = AutoModelForCausalLM.from_pretrained(folder, use_safetensors=True).to(device).eval()
 
     @torch.no_grad()
-    def rewrite(self, prompt: str) -> str:
+    def rewrite(self, prompt: str, on_token: Callable[[int, int], None] = lambda _done, _total: None) -> str:
+        """A better prompt; `on_token` hears of every word written, and may raise to stop."""
+        written = itertools.count()
+        hook = self._model.register_forward_pre_hook(lambda *_: on_token(next(written), MAX_NEW_TOKENS))
+        try:
+            return self._rewrite(prompt)
+        finally:
+            hook.remove()
+
+    def _rewrite(self, prompt: str) -> str:
         said = [{"role": "system", "content": INSTRUCTION}, {"role": "user", "content": prompt}]
         ids = self._tokenizer.apply_chat_template(
             said, add_generation_prompt=True, enable_thinking=False, return_tensors="pt", return_dict=True

@@ -21,12 +21,14 @@ class JobLoop(Generic[Work]):
         self._code_of = code_of
         self._waiting: queue.Queue[Work | None] = queue.Queue()
         self._cancelled: set[str] = set()
+        self._asked_for_checkpoint: set[str] = set()
 
     def run(self, perform: Callable[[Work], Done]) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
         while (job := self._waiting.get()) is not None:
             self.tell(self._answer(job, perform))
             self._cancelled.discard(job.token)
+            self._asked_for_checkpoint.discard(job.token)
 
     def tell(self, message: Message) -> None:
         write_message(self._write_fd, message)
@@ -35,9 +37,14 @@ class JobLoop(Generic[Work]):
         if job.token in self._cancelled:
             raise JobCancelled
 
+    def is_checkpoint_asked(self, job: Work) -> bool:
+        return job.token in self._asked_for_checkpoint
+
     def _listen(self) -> None:
         for message in read_messages(self._read_fd):
             if isinstance(message, Cancel):
+                if message.keep_checkpoint:
+                    self._asked_for_checkpoint.add(message.token)
                 self._cancelled.add(message.token)
             elif isinstance(message, self._kind):
                 self._waiting.put(message)

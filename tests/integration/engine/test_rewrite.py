@@ -55,7 +55,8 @@ def test_no_prompt_is_made_up_for_an_image_alone(prompt: str, model: Model, tmp_
     job = Render(**asked, plan=load_catalogue().plan(spec, "tiny"))
     read_fd, write_fd = os.pipe()
 
-    rendered = Engine(JobLoop(read_fd, write_fd, Render, code_of), Renderer(model), rewriter)._prepare(job)
+    engine = Engine(JobLoop(read_fd, write_fd, Render, code_of), Renderer(model), rewriter, {})
+    rendered = engine._prepare(job, lambda *_: None)
 
     os.close(write_fd)
     with os.fdopen(read_fd, "rb") as pipe:
