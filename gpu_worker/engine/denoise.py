@@ -10,6 +10,8 @@ from diffusers import CogVideoXDPMScheduler
 from video_jobs.catalogue import STEP_COUNTS
 
 StepHook = Callable[["Latents"], None]
+Predict = Callable[[torch.Tensor, torch.Tensor, bool], torch.Tensor]
+"""Of a sample, at a time, at the last step or not."""
 
 
 @dataclass(frozen=True)
@@ -19,16 +21,6 @@ class Latents:
     sample: torch.Tensor
     step: int = 0
     previous_prediction: torch.Tensor | None = None
-
-
-@dataclass(frozen=True)
-class Conditions:
-    """What stays the same through all steps."""
-
-    embeds: torch.Tensor
-    positions: tuple[torch.Tensor, torch.Tensor] | None
-    image: torch.Tensor | None
-    guidance: float
 
 
 class Steps:
@@ -66,30 +58,11 @@ class Steps:
 
 
 @torch.no_grad()
-def denoise(transformer: Any, start: Latents, steps: Steps, conditions: Conditions, on_step: StepHook) -> Latents:
+def denoise(predict: Predict, start: Latents, steps: Steps, on_step: StepHook) -> Latents:
     """Run the remaining steps; `on_step` reports, or raises JobCancelled."""
     at = start
     while at.step < len(steps):
-        prediction = _guided(transformer, at.sample, steps.timesteps[at.step], conditions)
+        prediction = predict(at.sample, steps.timesteps[at.step], at.step == len(steps) - 1)
         at = steps.advance(at, prediction)
         on_step(at)
     return at
-
-
-def _guided(transformer: Any, sample: torch.Tensor, time: torch.Tensor, given: Conditions) -> torch.Tensor:
-    """One forward pass for both branches, combined in float32."""
-    doubled = torch.cat([sample] * 2)
-    if given.image is not None:
-        doubled = torch.cat([doubled, torch.cat([given.image] * 2)], dim=2)
-    ofs = None if transformer.config.ofs_embed_dim is None else sample.new_full((1,), fill_value=2.0)
-    prediction = transformer(
-        hidden_states=doubled,
-        encoder_hidden_states=given.embeds,
-        timestep=time.expand(doubled.shape[0]),
-        ofs=ofs,
-        image_rotary_emb=given.positions,
-        return_dict=False,
-    )[0].float()
-    without, with_text = prediction.chunk(2)
-    guided: torch.Tensor = without + given.guidance * (with_text - without)
-    return guided

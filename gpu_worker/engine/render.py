@@ -7,10 +7,12 @@ from pathlib import Path
 
 import torch
 
+from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.decode import decode, write_frames
-from gpu_worker.engine.denoise import Conditions, Latents, Steps, denoise
+from gpu_worker.engine.denoise import Latents, Steps, denoise
 from gpu_worker.engine.geometry import Geometry, geometry_of, positions
 from gpu_worker.engine.model import Model
+from gpu_worker.engine.predict import Conditions, Predictor
 from gpu_worker.engine.resume import Checkpoints, Form, Standing
 from gpu_worker.engine.start import draw_noise, encode_first_frame, read_first_frame
 from gpu_worker.engine.text import check_prompt, encode_prompt
@@ -25,7 +27,10 @@ class Renderer:
 
     def __init__(self, model: Model, accept_unknown_prompts: bool = False) -> None:
         self.model = model
+        self.attention = FusedAttention()
         self._accept_unknown_prompts = accept_unknown_prompts
+        for transformer in model.transformers.values():
+            install(transformer, self.attention)
 
     @property
     def decoder(self) -> str:
@@ -97,7 +102,7 @@ class Renderer:
         on_progress(Stage.DENOISE, start.step, len(steps))
         with self.model.on_device(self.model.transformers[mode]) as transformer:
             given = Conditions(embeds, positions(transformer, shape, device), first, plan.guidance)
-            return denoise(transformer, start, steps, given, report).sample
+            return denoise(Predictor(transformer, given), start, steps, report).sample
 
 
 @contextmanager
