@@ -31,7 +31,7 @@ class FirstBlockCache:
         first = through(blocks[0], tokens)
         change = first.video - tokens.video
         self._run += 1
-        if self._rest is not None and self._may_skip(change):
+        if self._change is not None and self._rest is not None and self._may_skip(change, self._change):
             self._in_a_row += 1
             self.skipped += 1
             return first.video + self._rest
@@ -39,11 +39,10 @@ class FirstBlockCache:
         self._change, self._rest, self._in_a_row = change, video - first.video, 0
         return video
 
-    def _may_skip(self, change: torch.Tensor) -> bool:
+    def _may_skip(self, change: torch.Tensor, before: torch.Tensor) -> bool:
         """Never at the start, where the picture is laid out, nor at the end, where nothing would mend it."""
         if self._run <= FULL_STEPS_AT_START or self.is_last_step or self._in_a_row >= self._max_skips:
             return False
-        assert self._change is not None
-        sums = torch.stack([(change - self._change).abs().sum(), self._change.abs().sum()]).double()
+        sums = torch.stack([part.abs().sum(dtype=torch.float32) for part in (change - before, before)]).double()
         moved, size = (self._agree(sums) if self._agree else sums).tolist()
         return bool(moved < self._threshold * size)

@@ -1,4 +1,4 @@
-"""Attention kernels: which there are, which of them work here, and which is fastest. Asked once, when the engine starts.
+"""Attention kernels: which there are, which of them work here, and which is fastest. Asked once, at start.
 
 Every kernel takes query, key and value as (batch, heads, tokens, head_dim) and gives the same shape back.
 """
