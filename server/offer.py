@@ -44,7 +44,12 @@ def image_size(image: ImageRef, max_pixels: int) -> tuple[int, int]:
 
 
 def offers(catalogue: Catalogue, settings: GatewaySettings) -> dict[str, Offer]:
-    return {name: _offer(name, code, catalogue, settings) for name, code in catalogue.models.items()}
+    """Of the codes that the deployment's checkpoint can serve."""
+    return {
+        name: _offer(name, code, catalogue, settings)
+        for name, code in catalogue.models.items()
+        if catalogue.can_serve(code, settings.checkpoint)
+    }
 
 
 def _offer(name: str, code: ModelCode, catalogue: Catalogue, settings: GatewaySettings) -> Offer:

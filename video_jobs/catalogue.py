@@ -4,7 +4,7 @@ import math
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -31,6 +31,15 @@ class Entry(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Adapter(Entry):
+    """A LoRA over one checkpoint's transformers, as safetensors; a relative path starts at the catalogue's folder."""
+
+    checkpoint: str
+    file: Path
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+    scale: float = 1.0
+
+
 class ModelCode(Entry):
     """A model as the API names it: the sizes it offers and the fields it takes but does not honour."""
 
@@ -39,12 +48,36 @@ class ModelCode(Entry):
     durations: tuple[int, ...] = (5, 10)
     fps: tuple[int, ...] = (30, 60)
     ignores: tuple[Literal["quality", "size", "fps", "duration", "with_audio"], ...] = ()
+    lora: Adapter | None = None
 
 
 class Preset(Entry):
+    """How a clip is denoised. Everything below `guidance` trades exactness for time."""
+
     steps: Annotated[int, AfterValidator(_lands_on_alpha_one)]
     scheduler: Literal["ddim", "dpm"]
     guidance: float = Field(gt=1)
+    cache_threshold: float = Field(default=0, ge=0)
+    """A step is taken from the one before while the first block's work changed by less than this share; 0 for never."""
+
+    cache_max_skips: int = Field(default=3, ge=1)
+    """So many steps in a row at most."""
+
+    precision: Literal["native", "int8", "fp8"] = "native"
+    """Of the linear layers."""
+
+    approximate_attention: bool = False
+    """Attention may round to 8 bits, where a kernel for it is installed."""
+
+    @property
+    def is_exact(self) -> bool:
+        return not self.cache_threshold and self.precision == "native" and not self.approximate_attention
+
+
+def _quality_is_exact(presets: dict[str, Preset]) -> dict[str, Preset]:
+    if "quality" in presets and not presets["quality"].is_exact:
+        raise ValueError("the preset `quality` is exact: no step cache, no lower precision, no approximate attention")
+    return presets
 
 
 class Checkpoint(Entry):
@@ -63,7 +96,10 @@ class Checkpoint(Entry):
     """What `models pull` fetches, by what it renders: `t2v`, `i2v`."""
 
     licence: str = ""
-    presets: dict[str, Preset]
+    weights_checksum: str = ""
+    """What the engine must find over all weights, as the record tells it; any when empty."""
+
+    presets: Annotated[dict[str, Preset], AfterValidator(_quality_is_exact)]
 
     @cached_property
     def native_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -83,10 +119,17 @@ class Catalogue(Entry):
         """The clip lengths of a model code that the checkpoint can render."""
         return [seconds for seconds in code.durations if seconds in self.checkpoints[checkpoint].frames]
 
+    def can_serve(self, code: ModelCode, checkpoint: str) -> bool:
+        """An adapter fits the checkpoint it was trained on alone."""
+        return code.lora is None or code.lora.checkpoint == checkpoint
+
+    def adapter(self, model: str) -> Adapter | None:
+        return self.models[model].lora if model in self.models else None
+
     def plan(self, spec: VideoSpec, checkpoint: str) -> RenderPlan:
         """How `spec` is rendered by `checkpoint` and finished to exactly what was asked."""
         native = self.checkpoints[checkpoint]
-        preset = native.presets[spec.quality]
+        preset, lora = native.presets[spec.quality], self.adapter(spec.model)
         width, height = native.nearest_size(spec.width, spec.height)
         return RenderPlan(
             checkpoint=checkpoint,
@@ -99,6 +142,13 @@ class Catalogue(Entry):
             scheduler=preset.scheduler,
             guidance=preset.guidance,
             max_text_tokens=native.text_tokens,
+            cache_threshold=preset.cache_threshold,
+            cache_max_skips=preset.cache_max_skips,
+            precision=preset.precision,
+            approximate_attention=preset.approximate_attention,
+            adapter=spec.model if lora else "",
+            adapter_sha256=lora.sha256 if lora else "",
+            adapter_scale=lora.scale if lora else 1.0,
             out_width=spec.width,
             out_height=spec.height,
             out_fps=spec.fps,
@@ -112,4 +162,21 @@ def load_catalogue(extra: Path | None = None) -> Catalogue:
     if extra is not None:
         for section, entries in tomllib.loads(extra.read_text()).items():
             tables[section] = tables.get(section, {}) | entries
+        _place_adapters(tables["models"], extra.parent)
+    tables["models"] = {name: _completed(entry, tables["models"]) for name, entry in tables["models"].items()}
     return Catalogue.model_validate(tables)
+
+
+def _completed(entry: dict[str, Any], models: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """`like` names another code, whose words are taken where this one has none of its own."""
+    if "like" not in entry:
+        return entry
+    if entry["like"] not in models:
+        raise ValueError(f"like = {entry['like']!r}: there is no such model code")
+    return models[entry["like"]] | {name: word for name, word in entry.items() if name != "like"}
+
+
+def _place_adapters(models: dict[str, Any], folder: Path) -> None:
+    for entry in models.values():
+        if "file" in (lora := entry.get("lora", {})):
+            lora["file"] = folder / lora["file"]

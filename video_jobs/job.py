@@ -79,6 +79,16 @@ class RenderPlan(Frozen):
     scheduler: str
     guidance: float
     max_text_tokens: int
+    # Presets of the catalogue; the defaults are exact, as all plans were before these fields.
+    cache_threshold: float = 0.0
+    cache_max_skips: int = 3
+    precision: str = "native"
+    approximate_attention: bool = False
+    adapter: str = ""
+    """The model code whose adapter this is; none when empty."""
+
+    adapter_sha256: str = ""
+    adapter_scale: float = 1.0
     out_width: int
     out_height: int
     out_fps: int

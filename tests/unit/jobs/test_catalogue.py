@@ -5,7 +5,7 @@ from pydantic import ValidationError
 
 from video_jobs.catalogue import load_catalogue
 from video_jobs.cost import device_seconds, forward_tflop, tokens
-from video_jobs.job import Quality, VideoSpec
+from video_jobs.job import Quality, RenderPlan, VideoSpec
 
 
 def spec(width: int, height: int, **changes: object) -> VideoSpec:
@@ -86,3 +86,61 @@ def test_a_preset_that_would_spoil_the_clip_is_refused(tmp_path: Path, line: str
 
     with pytest.raises(ValidationError):
         load_catalogue(extra)
+
+
+OWN = """
+[models."cogvideox-2:interior"]
+like = "cogvideox-2"
+durations = [5]
+lora = { checkpoint = "cogvideox-1.5-5b", file = "interior.safetensors", sha256 = "%s", scale = 0.8 }
+""" % ("a" * 64)
+
+
+def test_an_adapter_is_a_model_code_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(OWN)
+    catalogue = load_catalogue(tmp_path / "own.toml")
+    code = catalogue.models["cogvideox-2:interior"]
+
+    plan = catalogue.plan(spec(1360, 768, model="cogvideox-2:interior"), "cogvideox-1.5-5b")
+
+    assert (code.sizes, code.durations) == (catalogue.models["cogvideox-2"].sizes, (5,))
+    assert code.lora is not None
+    assert code.lora.file == tmp_path / "interior.safetensors"
+    assert (plan.adapter, plan.adapter_sha256, plan.adapter_scale) == ("cogvideox-2:interior", "a" * 64, 0.8)
+    assert plan.digest() != catalogue.plan(spec(1360, 768), "cogvideox-1.5-5b").digest()
+    assert catalogue.can_serve(code, "cogvideox-1.5-5b")
+    assert not catalogue.can_serve(code, "tiny")
+
+
+@pytest.mark.parametrize("like", ["cogvideox-9", "cogvideox-2:interior:not"])
+def test_like_must_name_a_model_code(tmp_path: Path, like: str) -> None:
+    (tmp_path / "own.toml").write_text(f'[models.ours]\nlike = "{like}"\n')
+
+    with pytest.raises(ValueError, match="no such model code"):
+        load_catalogue(tmp_path / "own.toml")
+
+
+@pytest.mark.parametrize("checkpoint", load_catalogue().checkpoints)
+def test_quality_is_exact_and_complete(checkpoint: str) -> None:
+    plan = load_catalogue().plan(spec(720, 480, quality="quality"), checkpoint)
+
+    assert plan.steps == 50
+    assert (plan.cache_threshold, plan.precision, plan.approximate_attention) == (0, "native", False)
+
+
+@pytest.mark.parametrize("line", ["cache_threshold = 0.1", 'precision = "int8"', "approximate_attention = true"])
+def test_a_quality_preset_that_approximates_is_refused(tmp_path: Path, line: str) -> None:
+    (tmp_path / "own.toml").write_text(
+        '[checkpoints.own]\nsizes=["64x64"]\nframes={5=81}\nfps=16\ntext_tokens=64\nlayers=2\nhidden=64\npatch_t=2\n'
+        'tflops=1.0\n[checkpoints.own.presets.quality]\nsteps = 50\nscheduler = "dpm"\nguidance = 6\n' + line
+    )
+
+    with pytest.raises(ValidationError, match="exact"):
+        load_catalogue(tmp_path / "own.toml")
+
+
+def test_a_plan_of_before_these_fields_is_exact() -> None:
+    plan = load_catalogue().plan(spec(1920, 1080), "tiny")
+    old = plan.model_dump(exclude={"cache_threshold", "cache_max_skips", "precision", "approximate_attention"})
+
+    assert RenderPlan.model_validate(old) == plan
