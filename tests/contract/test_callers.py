@@ -102,7 +102,8 @@ async def test_revoked_key_stops_opening(client: httpx2.AsyncClient, house: Hous
     house.ring._cache.clear()
 
     assert await status(client, key) == (401, "1000")
-    assert await house.ring.list() == []
+    assert [known.state for known in await house.ring.list()] == ["revoked"]
+    assert not await house.ring.revoke(key.split(".")[0])
 
 
 async def test_key_has_its_final_form(house: House) -> None:
