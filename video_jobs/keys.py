@@ -75,5 +75,5 @@ def schedule(kind: str) -> str:
 
 
 def tenancy(kind: str, *parts: str) -> str:
-    """What shares.lua keeps; a tenant's name comes last and is an operator's, never a caller's."""
+    """What tenants and the fair order keep; a tenant's name comes last and is an operator's, never a caller's."""
     return TENANCY + ":".join((kind, *parts))

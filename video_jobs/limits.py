@@ -87,6 +87,14 @@ class LimitHit(Frozen):
     wait_s: float | None
 
 
+class Rate(Frozen):
+    """The tightest rate that a request passed: its calls a minute, what is left of them, when all are back."""
+
+    number: float
+    left: int
+    full_s: float
+
+
 class Place(Frozen):
     """Where a waiting job stands, when it will start and how long it will take, as the fair order has it."""
 

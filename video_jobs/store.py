@@ -14,7 +14,7 @@ from video_jobs import keys
 from video_jobs.cost import measured_seconds
 from video_jobs.errors import PoisonJob, RanTooLong, StartedTooLate, error_for
 from video_jobs.job import JOB_VERSION, Claim, Frozen, Job, JobRecord, Outcome, Stage
-from video_jobs.limits import Ask, LimitHit, Place
+from video_jobs.limits import Ask, LimitHit, Place, Rate
 from video_jobs.record import read_record
 
 LEASE_SECONDS = 15.0
@@ -33,7 +33,8 @@ _KEYS = [
     *(keys.LEASES, keys.DEAD, keys.AUDIT, keys.AUDIT_SEQ),
     *(keys.REAPED, keys.WAITING_SEQ, keys.CANCELS, keys.TENANCY, keys.SCHEDULE),
 ]
-_PRELUDE = ("shares", "house")
+# Parts of one text, in this order, put before every script.
+_PRELUDE = ("tenants", "order", "usage", "budgets", "counts", "limits", "house")
 MAX_TENANTS_LOOKED_AT = 200
 
 
@@ -49,6 +50,7 @@ class Admission(Frozen):
     verdict: Verdict
     job_id: str = ""
     limit: LimitHit | None = None
+    rate: Rate | None = None
 
 
 class Hold(StrEnum):
@@ -94,6 +96,11 @@ def _ms(seconds: float) -> int:
     return round(seconds * 1000)
 
 
+def _limit_hit(answer: list[Any]) -> LimitHit:
+    name, whose, number = (part.decode() for part in answer[1:4])
+    return LimitHit(name=name, whose=whose, number=float(number), wait_s=answer[4] / 1000 if answer[4] >= 0 else None)
+
+
 def _line(route: str, version: int = JOB_VERSION) -> str:
     """A worker stands only in lines of versions it knows, so a newer job waits and hides nobody."""
     return f"{version}:{route}"
@@ -131,13 +138,15 @@ class JobStore:
             *(_ms(ask.cost_s), ask.kind, _line(ask.route), int(ask.has_image), ask.workers, _ms(ask.max_wait_s)),
             record=(tenant, request_id),
         )
-        if answer[0] != b"limited":
-            return Admission(verdict=Verdict(answer[0].decode()), job_id=answer[1].decode())
-        name, whose, number = (part.decode() for part in answer[1:4])
-        wait_s = answer[4] / 1000 if answer[4] >= 0 else None
-        return Admission(
-            verdict=Verdict.LIMITED, limit=LimitHit(name=name, whose=whose, number=float(number), wait_s=wait_s)
-        )
+        if answer[0] == b"limited":
+            return Admission(verdict=Verdict.LIMITED, limit=_limit_hit(answer))
+        rate = Rate(number=answer[2], left=answer[3], full_s=answer[4] / 1000) if answer[2:] else None
+        return Admission(verdict=Verdict(answer[0].decode()), job_id=answer[1].decode(), rate=rate)
+
+    async def read(self, tenant: str) -> LimitHit | None:
+        """Count one read of the tenant's; the limit that stands against it, if one does."""
+        answer = await self._run("read", tenant)
+        return _limit_hit(answer) if answer else None
 
     async def find(self, tenant: str, request_id: str) -> tuple[str, str] | None:
         """The job id and body hash that were accepted under this request id."""

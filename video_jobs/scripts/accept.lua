@@ -6,12 +6,12 @@
 --         empty if that copy has another body
 local id, record = ARGV[1], KEYS[15]
 if redis.call('EXISTS', JOB .. id) == 1 then return id end
-let_go(ARGV[9], id)
+let_go(id)
 local known = redis.call('HMGET', record, 'job_id', 'body_hash', 'accepted')
 if known[3] and known[1] ~= id then return known[2] == ARGV[3] and known[1] or '' end
 redis.call('HSET', record, 'job_id', id, 'body_hash', ARGV[3], 'accepted', now)
 redis.call('PEXPIRE', record, ARGV[7])
--- The line as a whole is kept by class and order of acceptance; shares.lua decides who is next.
+-- The line as a whole is kept by class and order of acceptance; order.lua decides who is next.
 local number = redis.call('INCR', WAITING_SEQ)
 local place = ARGV[6] * 1e14 + number
 local cost = corrected(ARGV[11], ARGV[8])

@@ -1,6 +1,6 @@
 -- Put before every script: the keys by name, Redis's own time, and the moves that several transitions share.
 -- KEYS 1 job: 2 attempts: 3 waiting: 4 wake: 5 claim-nonce: (prefixes)  6 leases 7 dead 8 audit 9 audit-seq
---      10 reaped-ms 11 waiting-seq 12 the cancel channel 13 tenancy: (a prefix, see shares.lua) 14 schedule: (a prefix);
+--      10 reaped-ms 11 waiting-seq 12 the cancel channel 13 tenancy: (a prefix, see tenants.lua) 14 schedule: (a prefix);
 --      15 an idempotency record, 16 a tenant's jobs where a script says so
 local JOB, ATTEMPTS, WAITING, WAKE, NONCE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local LEASES, DEAD, AUDIT, AUDIT_SEQ = KEYS[6], KEYS[7], KEYS[8], KEYS[9]

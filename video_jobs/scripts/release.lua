@@ -3,5 +3,5 @@
 -- returns 1 (also the second time)
 local known = redis.call('HMGET', KEYS[15], 'job_id', 'accepted')
 if known[1] == ARGV[1] and not known[2] then redis.call('DEL', KEYS[15]) end
-let_go(ARGV[2], ARGV[1])
+let_go(ARGV[1])
 return 1
