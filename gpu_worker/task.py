@@ -199,7 +199,7 @@ class JobRun:
         """Under the token's own path: a zombie's upload is garbage, never a result."""
         self.lease.note(Stage.UPLOAD, 0.99)
         home = f"videos/{self.claim.job_id}/{self.claim.token.replace(':', '-')}"
-        stored = await asyncio.to_thread(_describe, video, f"{home}/video.mp4", f"{home}/cover.jpg")
+        stored = await asyncio.to_thread(_describe, video, cover, home)
         for attempt in range(UPLOAD_TRIES):
             if self.lease.ended is not None:
                 raise JobCancelled
@@ -287,7 +287,16 @@ def _missing_stages(record: JobRecord) -> dict[str, str]:
     return {stage: "unavailable" for stage, is_asked in asked.items() if is_asked}
 
 
-def _describe(video: Path, key: str, cover_key: str) -> VideoFile:
-    with video.open("rb") as clip:
-        digest = hashlib.file_digest(clip, "sha256").hexdigest()
-    return VideoFile(key=key, cover_key=cover_key, size_bytes=video.stat().st_size, sha256=digest)
+def _describe(video: Path, cover: Path, home: str) -> VideoFile:
+    return VideoFile(
+        key=f"{home}/video.mp4",
+        cover_key=f"{home}/cover.jpg",
+        size_bytes=video.stat().st_size,
+        sha256=_digest(video),
+        cover_sha256=_digest(cover),
+    )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

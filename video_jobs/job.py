@@ -109,6 +109,7 @@ class VideoFile(Frozen):
     cover_key: str
     size_bytes: int
     sha256: str
+    cover_sha256: str = ""
 
 
 class Rendered(Frozen):

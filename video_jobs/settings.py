@@ -156,6 +156,35 @@ class StoreSettings(Fragment):
         return self.link_key_file or self.state / "link.key"
 
 
+class AuditSettings(StoreSettings):
+    audit_key_file: Path | None = None
+    """The key that signs the audit's checkpoints; `audit.key` in the state folder when not set."""
+
+    audit_prompts: Literal["kept", "hashed", "redacted"] = "kept"
+    """What the audit keeps of prompts: the text, a keyed hash of it, or its length alone."""
+
+    audit_checkpoint_seconds: float = Field(default=30, gt=0, le=60)
+    """How often a checkpoint of the audit is signed."""
+
+    audit_backlog: int = Field(default=200_000, ge=1000)
+    """With more audit records than this not yet exported to the store, no job is accepted."""
+
+    audit_s3_bucket: str = ""
+    """A bucket for the audit alone; the results' bucket when empty."""
+
+    @model_validator(mode="after")
+    def keep_the_audit_private(self) -> Self:
+        if self.links == "public" and not self.audit_s3_bucket:
+            raise ValueError(
+                "COGVIDEOX_LINKS=public needs COGVIDEOX_AUDIT_S3_BUCKET: anyone may read the results' bucket"
+            )
+        return self
+
+    @property
+    def audit_key(self) -> Path:
+        return self.audit_key_file or self.state / "audit.key"
+
+
 class ModelSettings(Fragment):
     checkpoint: str = "tiny"
     """The catalogue's checkpoint that renders the videos: the route of new jobs, and of this worker."""

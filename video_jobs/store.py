@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from video_jobs import keys
+from video_jobs.audit.log import Origin
 from video_jobs.cost import measured_seconds
 from video_jobs.errors import PoisonJob, RanTooLong, StartedTooLate, error_for
 from video_jobs.job import JOB_VERSION, Claim, Frozen, Job, JobRecord, Outcome, Stage
@@ -155,8 +156,11 @@ class JobStore:
         )
         return (job_id.decode(), body_hash.decode()) if accepted else None
 
-    async def accept(self, job: Job) -> str:
-        """Write the job for good; the id of the winner if another copy overtook us, empty if its body differs."""
+    async def accept(self, job: Job, origin: Origin | None = None) -> str:
+        """Write the job for good; the id of the winner if another copy overtook us, empty if its body differs.
+
+        Where the request came from goes to the audit and is not kept in the record.
+        """
         fields = {
             "tenant": job.tenant,
             "key_id": job.key_id,
@@ -167,6 +171,8 @@ class JobStore:
             "run_limit": _ms(job.run_limit_s),
         } | ({"user_id": job.user_id} if job.user_id else {})
         fields |= {"image": job.spec.image.key} if job.spec.image else {}
+        if origin is not None:
+            fields["origin"] = origin.model_dump_json()
         winner = await self._run(
             *("accept", job.id, job.model_dump_json(), job.body_hash, _line(job.route, job.version), job.route),
             *(job.priority, _ms(KEPT_SECONDS), _ms(job.cost_s), job.tenant, job.user_id or "", job.plan.kind),

@@ -6,6 +6,7 @@
 --         empty if that copy has another body
 local id, record = ARGV[1], KEYS[15]
 if redis.call('EXISTS', JOB .. id) == 1 then return id end
+if audit_is_full() then return redis.error_reply('AUDITFULL no job is accepted that could not be audited') end
 let_go(id)
 local known = redis.call('HMGET', record, 'job_id', 'body_hash', 'accepted')
 if known[3] and known[1] ~= id then return known[2] == ARGV[3] and known[1] or '' end

@@ -18,14 +18,24 @@ local function get(id, name)
   return redis.call('HGET', JOB .. id, name)
 end
 
--- One record per change, numbered without gaps: it is appended where the change is made.
+-- One entry per change, numbered without gaps: it is appended where the change is made, and the sealer shapes it.
 local function audit(id, event, detail)
   local who = redis.call('HMGET', JOB .. id, 'tenant', 'key_id', 'user_id', 'request_id', 'model')
+  local is_first = event == 'accepted'
   redis.call('RPUSH', AUDIT, cjson.encode({
     seq = redis.call('INCR', AUDIT_SEQ), at_ms = now, event = event, detail = detail, task_id = id,
     tenant = who[1] or nil, key_id = who[2] or nil, user_id = who[3] or nil, request_id = who[4] or nil,
-    model = who[5] or nil,
+    model = who[5] or nil, job = is_first and get(id, 'job') or nil, origin = is_first and get(id, 'origin') or nil,
+    outcome = not is_first and get(id, 'outcome') or nil,
   }))
+  -- Where a request came from is the audit's alone.
+  if is_first then redis.call('HDEL', JOB .. id, 'origin') end
+end
+
+-- Records that are not yet sealed and exported; the sealer sets the cap.
+local function audit_is_full()
+  local state = redis.call('HMGET', AUDIT .. '-state', 'cap', 'exported')
+  return state[1] and tonumber(redis.call('GET', AUDIT_SEQ) or 0) - tonumber(state[2] or 0) >= tonumber(state[1])
 end
 
 -- A job goes into line at the place it was given on accept; one handed back has had its turn and goes first.

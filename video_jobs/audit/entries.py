@@ -1,0 +1,58 @@
+"""A raw entry, as the scripts append it, becomes a record for good and the personal content that may be deleted."""
+
+import json
+from typing import Any
+
+from video_jobs.audit.content import Content, PromptForm, salted, shape_prompts
+from video_jobs.job import Stage
+
+ON_DEVICE = (Stage.TEXT.value, Stage.DENOISE.value, Stage.DECODE.value)
+SHAPED = ("job", "outcome", "origin")
+PARAMETERS = ("quality", "width", "height", "fps", "duration_s", "with_audio", "watermark", "seed")
+PERSONAL = ("client", "user_agent", "prompt", "rendered_prompt", "reason", "matched")
+
+
+def shape(raw: bytes, form: PromptForm, key: bytes) -> tuple[dict[str, Any], Content | None]:
+    """The record, and its content if it has any. The number comes first, so that a reader finds it without parsing."""
+    entry: dict[str, Any] = json.loads(raw.decode(errors="replace"))
+    record: dict[str, Any] = {"seq": entry.pop("seq"), "at_ms": entry.pop("at_ms")}
+    more = {name: json.loads(entry.pop(name)) for name in SHAPED if entry.get(name)}
+    told = entry | more.get("origin", {}) | _of_job(more.get("job")) | _of_outcome(more.get("outcome"))
+    record |= {name: value for name, value in told.items() if name not in PERSONAL and value not in (None, "")}
+    said = {name: told[name] for name in PERSONAL if told.get(name) not in (None, "")}
+    if not said:
+        return record, None
+    said = shape_prompts(said, form, key)
+    content = salted(record["seq"], record.get("tenant", ""), record.get("user_id", ""), said)
+    return record | {"content": content.digest()}, content
+
+
+def _of_job(job: dict[str, Any] | None) -> dict[str, Any]:
+    if job is None:
+        return {}
+    spec, plan = job["spec"], job["plan"]
+    parameters = {name: spec[name] for name in PARAMETERS} | {"preset": plan["preset"], "steps": plan["steps"]}
+    image = spec.get("image") or {}
+    return {
+        "route": job["route"],
+        "parameters": parameters,
+        "body_sha256": job["body_hash"],
+        "image_sha256": image.get("sha256"),
+        "prompt": spec["prompt"],
+    }
+
+
+def _of_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
+    if outcome is None:
+        return {}
+    rendered, video = outcome["rendered"], outcome.get("video") or {}
+    spent = rendered["stage_seconds"]
+    hashes = {"video": video.get("sha256"), "cover": video.get("cover_sha256")}
+    return {
+        "outcome": outcome["state"],
+        "error_code": outcome.get("error_code"),
+        "gpu_seconds": round(sum(spent.get(stage, 0.0) for stage in ON_DEVICE), 3),
+        "result_sha256": {name: digest for name, digest in hashes.items() if digest} or None,
+        "weights_checksum": rendered["weights_checksum"],
+        "rendered_prompt": rendered["prompt"],
+    }
