@@ -1,0 +1,55 @@
+{{/* The program's variables that gateway and workers share, as key: "value" lines. docs/configuration.md tells of each. */}}
+
+{{- define "cogvideox.settings" -}}
+COGVIDEOX_LOG_LEVEL: {{ .Values.logLevel | quote }}
+COGVIDEOX_STATE: /var/lib/cogvideox
+COGVIDEOX_PUBLIC_URL: {{ .Values.publicUrl | quote }}
+COGVIDEOX_LINK_HOURS: {{ .Values.linkHours | quote }}
+COGVIDEOX_REDIS_URL_FILE: /run/secrets/cogvideox/redis-url
+COGVIDEOX_ACCEPT_UNKNOWN_PROMPTS: {{ .Values.acceptUnknownPrompts | quote }}
+{{- if .Values.catalogue }}
+COGVIDEOX_CATALOGUE: /etc/cogvideox/catalogue/catalogue.toml
+{{- end }}
+{{- with .Values.rewriter }}
+{{- if .url }}
+COGVIDEOX_REWRITER_URL: {{ .url | quote }}
+COGVIDEOX_REWRITER_MODEL: {{ .model | quote }}
+COGVIDEOX_REWRITER_TIMEOUT_S: {{ .timeoutSeconds | quote }}
+COGVIDEOX_REWRITER_RETRIES: {{ .retries | quote }}
+{{- if or .apiKey.value .apiKey.existingSecret }}
+COGVIDEOX_REWRITER_KEY_FILE: /run/secrets/cogvideox/rewriter-key
+{{- end }}
+{{- end }}
+{{- end }}
+COGVIDEOX_STORE: {{ .Values.store.type }}
+{{- if eq .Values.store.type "s3" }}
+{{- include "cogvideox.s3Settings" . }}
+{{- end }}
+{{- if .Values.offline }}
+HF_HUB_OFFLINE: "1"
+TRANSFORMERS_OFFLINE: "1"
+{{- end }}
+# The root is read-only: whatever a library caches goes to the state folder.
+HOME: /var/lib/cogvideox
+TMPDIR: /tmp
+{{- end -}}
+
+{{- define "cogvideox.s3Settings" -}}
+{{- with .Values.store.s3 }}
+COGVIDEOX_S3_BUCKET: {{ .bucket | quote }}
+COGVIDEOX_S3_PATH_STYLE: {{ .pathStyle | quote }}
+{{- range $name, $value := dict "PREFIX" .prefix "REGION" .region "ENDPOINT" .endpoint "PUBLIC_ENDPOINT" .publicEndpoint "SSE" .sse "STORAGE_CLASS" .storageClass }}
+{{- with $value }}
+COGVIDEOX_S3_{{ $name }}: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- if .caBundle.existingSecret }}
+COGVIDEOX_S3_CA_BUNDLE: /etc/cogvideox/s3-ca/{{ .caBundle.key }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Bytes as mebibytes, rounded up, and one more: the proxy must let the gateway refuse what is too large. */}}
+{{- define "cogvideox.proxyBodyMegabytes" -}}
+{{- add 1 (ceil (divf (.Values.gateway.maxBodyBytes) 1048576)) -}}
+{{- end -}}
