@@ -40,7 +40,9 @@ async def run(fake: FakeKubernetes, task: dict) -> dict:
         first, *later = task["steps"]
         release = await helm_sdkpy.Install(helm).run("rel", str(CHART), values=first, wait=False)
         for values in later:
-            release = await helm_sdkpy.Upgrade(helm).run("rel", str(CHART), values=values, wait=False, reset_values=True)
+            release = await helm_sdkpy.Upgrade(helm).run(
+                "rel", str(CHART), values=values, wait=False, reset_values=True
+            )
     rendered = [found for found in yaml.safe_load_all(release["manifest"]) if found]
     hooks = [found for hook in release["hooks"] or [] for found in yaml.safe_load_all(hook["manifest"]) if found]
     return {

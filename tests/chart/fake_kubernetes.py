@@ -108,8 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
         items = [
             found
             for key, found in self.fake.objects.items()
-            if key[:3] == (version, plural, space)
-            and labels.items() <= found["metadata"].get("labels", {}).items()
+            if key[:3] == (version, plural, space) and labels.items() <= found["metadata"].get("labels", {}).items()
         ]
         return {"kind": f"{RESOURCES[version][plural]}List", "apiVersion": version, "metadata": {}, "items": items}
 

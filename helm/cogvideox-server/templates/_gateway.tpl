@@ -9,6 +9,7 @@
   "PREFIX" .Values.gateway.prefix
   "MASTER_KEY_FILE" "/run/secrets/cogvideox/master.key"
   "LINK_KEY_FILE" "/run/secrets/cogvideox/link.key"
+  "STRICT" (toString .Values.gateway.strict)
   "ALLOW_UNSAFE_REDIS" (toString .Values.redis.allowUnsafe)
   "MAX_PROMPT_CHARACTERS" (int64 .Values.gateway.maxPromptCharacters)
   "MAX_BODY_BYTES" (int64 .Values.gateway.maxBodyBytes)

@@ -50,6 +50,19 @@
   {{- end }}
 {{- end -}}
 
+{{/* Leases of the route hold the jobs of its fixed pools too: as many as these take are not this pool's business. */}}
+{{- define "cogvideox.formula" -}}
+{{- $fixed := 0 -}}
+{{- if not .root.Values.keda.prometheus.serverAddress -}}
+{{- range include "cogvideox.pools" .root | fromJsonArray -}}
+{{- if and (eq .checkpoint $.pool.checkpoint) (not .autoscaling.enabled) -}}
+{{- $fixed = add $fixed (int .replicas) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- if $fixed -}}max(waiting + running - {{ $fixed }}, 0){{- else -}}waiting + running{{- end -}}
+{{- end -}}
+
 {{/* Jobs in the hands of this pool: by its own workers' metrics, or every lease where one route is all there is. */}}
 {{- define "cogvideox.runningTrigger" -}}
 {{- if .root.Values.keda.prometheus.serverAddress -}}

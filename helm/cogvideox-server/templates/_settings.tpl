@@ -4,13 +4,24 @@
 COGVIDEOX_LOG_LEVEL: {{ .Values.logLevel | quote }}
 COGVIDEOX_STATE: /var/lib/cogvideox
 COGVIDEOX_PUBLIC_URL: {{ .Values.publicUrl | quote }}
-COGVIDEOX_LINK_HOURS: {{ .Values.linkHours | quote }}
+COGVIDEOX_LINK_HOURS: {{ .Values.links.hours | quote }}
+COGVIDEOX_LINKS: {{ .Values.links.mode }}
+COGVIDEOX_LINK_DELIVERY: {{ .Values.links.delivery }}
+{{- with .Values.links.base }}
+COGVIDEOX_LINK_BASE: {{ . | quote }}
+{{- end }}
 COGVIDEOX_REDIS_URL_FILE: /run/secrets/cogvideox/redis-url
 COGVIDEOX_ACCEPT_UNKNOWN_PROMPTS: {{ .Values.acceptUnknownPrompts | quote }}
 {{- if .Values.catalogue }}
 COGVIDEOX_CATALOGUE: /etc/cogvideox/catalogue/catalogue.toml
 {{- end }}
+{{- if hasKey .Values.configFiles "settings.toml" }}
+COGVIDEOX_CONFIG: /etc/cogvideox/files/settings.toml
+{{- end }}
 {{- with .Values.rewriter }}
+{{- with .localModel }}
+COGVIDEOX_REWRITER_LOCAL_MODEL: {{ . | quote }}
+{{- end }}
 {{- if .url }}
 COGVIDEOX_REWRITER_URL: {{ .url | quote }}
 COGVIDEOX_REWRITER_MODEL: {{ .model | quote }}
@@ -38,7 +49,7 @@ TMPDIR: /tmp
 {{- with .Values.store.s3 }}
 COGVIDEOX_S3_BUCKET: {{ .bucket | quote }}
 COGVIDEOX_S3_PATH_STYLE: {{ .pathStyle | quote }}
-{{- range $name, $value := dict "PREFIX" .prefix "REGION" .region "ENDPOINT" .endpoint "PUBLIC_ENDPOINT" .publicEndpoint "SSE" .sse "STORAGE_CLASS" .storageClass }}
+{{- range $name, $value := dict "PREFIX" .prefix "REGION" .region "ENDPOINT" .endpoint "PUBLIC_ENDPOINT" .publicEndpoint "SSE" .sse "SSE_KEY_ID" .sseKeyId "STORAGE_CLASS" .storageClass }}
 {{- with $value }}
 COGVIDEOX_S3_{{ $name }}: {{ . | quote }}
 {{- end }}

@@ -36,6 +36,15 @@
 
 {{- define "cogvideox.storeProblems" -}}
 {{- $keys := .Values.store.s3.credentials -}}
+{{- if and (eq .Values.links.mode "public") (not .Values.links.base) }}
+- links.mode is public without a base: set links.base to the URL under which the bucket's keys can be read.
+{{- end }}
+{{- if and (has .Values.links.mode (list "presigned" "public")) (ne .Values.store.type "s3") }}
+- links.mode is {{ .Values.links.mode }}, but there is no bucket: set store.type=s3, or links.mode=auto.
+{{- end }}
+{{- if and .Values.store.s3.sseKeyId (ne .Values.store.s3.sse "aws:kms") }}
+- store.s3.sseKeyId without KMS: set store.s3.sse=aws:kms.
+{{- end }}
 {{- if eq .Values.store.type "s3" -}}
 {{- if not .Values.store.s3.bucket }}
 - store.type is s3 without a bucket: set store.s3.bucket, or store.type=folder.
@@ -57,6 +66,9 @@
 {{- end }}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 - httpRoute.enabled without a Gateway: set httpRoute.parentRefs.
+{{- end }}
+{{- if and .Values.rewriter.url .Values.rewriter.localModel }}
+- Two rewriters: set only one of rewriter.url and rewriter.localModel.
 {{- end }}
 {{- $needed := add (int .Values.gateway.preStopSeconds) 12 -}}
 {{- if lt (int64 .Values.gateway.terminationGracePeriodSeconds) $needed }}
@@ -135,6 +147,9 @@
 {{- end }}
 {{- if and .Values.redis.existingSecret (not .Values.keda.redis.address) }}
 - KEDA cannot read redis.existingSecret: set keda.redis.address (HOST:PORT) and, with a password, keda.redis.passwordSecret.
+{{- end }}
+{{- if and (hasPrefix "sentinel:" .Values.redis.url) (not .Values.keda.redis.address) }}
+- KEDA is told of Sentinel by itself: set keda.redis.address (sentinels, separated by commas) and keda.redis.sentinelMaster.
 {{- end }}
 {{- if and .Values.redis.url (contains "@" .Values.redis.url) (not .Values.keda.redis.passwordSecret) }}
 - KEDA takes the password of Redis from a Secret only: set keda.redis.passwordSecret.
