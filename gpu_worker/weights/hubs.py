@@ -46,12 +46,13 @@ class HuggingFace:
     label, owner = "huggingface", "zai-org"
 
     def look_up(self, name: str, revision: str | None) -> Repository:
+        from httpx2 import HTTPError
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 
         try:
             found = HfApi().model_info(name, revision=revision, files_metadata=True)
-        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, OSError) as exc:
+        except (HfHubHTTPError, HFValidationError, OfflineModeIsEnabled, HTTPError, OSError) as exc:
             raise ModelUnavailable(f"{name}: {_first_line(exc)}") from exc
         files = [
             HubFile(file.rfilename, file.size or 0, file.lfs.sha256 if file.lfs else None)
@@ -61,6 +62,7 @@ class HuggingFace:
         return Repository(name, found.sha or "main", licence, _needed(files))
 
     def download(self, repository: Repository, paths: Sequence[str], target: Path) -> None:
+        from httpx2 import HTTPError
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import HfHubHTTPError
         from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -71,7 +73,7 @@ class HuggingFace:
             snapshot_download(
                 repository.name, revision=repository.revision, local_dir=target, allow_patterns=list(paths)
             )
-        except (HfHubHTTPError, OSError) as exc:
+        except (HfHubHTTPError, HTTPError, OSError) as exc:
             raise ModelUnavailable(f"{repository.name}: {_first_line(exc)}") from exc
 
 
