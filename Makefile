@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help up test check fix docs bench prove-limits clean install
+.PHONY: help up test chart-test check fix docs bench prove-limits clean install
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,6 +24,9 @@ up: $(INSTALLED)  ## Run gateway, worker, Redis and storage with the tiny model
 
 test: $(INSTALLED)  ## Run the whole suite; ARGS='-k name' narrows it
 	$(BIN)/python -m pytest --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+
+chart-test: $(INSTALLED)  ## Install the chart on three versions of Kubernetes
+	KUBERNETES="1.28 1.34 1.37" $(BIN)/python -m pytest tests/chart $(ARGS)
 
 check: $(INSTALLED)  ## Format, lint, types, walls
 	$(BIN)/ruff format --check .

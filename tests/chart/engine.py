@@ -1,4 +1,4 @@
-"""Run inside the chart tools' venv: the real Helm engine against a fake API. One JSON task a line in, one answer a line out.
+"""Run in the chart tools' venv: the real Helm engine against a fake API. A JSON task a line in, an answer a line out.
 
 A task: {"kubernetes": "1.34", "steps": [values, values…]}: installs the chart with the first values, upgrades to the
 others. Helm reads HELM_DRIVER when its library is loaded, so this process must be started with HELM_DRIVER=memory.

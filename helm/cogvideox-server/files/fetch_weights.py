@@ -1,4 +1,4 @@
-"""Fetch weights from the hub into the model cache and verify them; or wait until somebody has.
+"""Fetch weights from a hub into the model cache and verify them; or wait until somebody has.
 
 `fetch_weights.py fetch|wait CONFIG FOLDER`. Each item of CONFIG names a repository, a revision and the SHA-256 of every
 file of weights. A marker beside the files says which item they are, and is written only when all digests are right.
@@ -7,18 +7,15 @@ file of weights. A marker beside the files says which item they are, and is writ
 import fcntl
 import hashlib
 import json
-import os
 import sys
 import time
 from pathlib import Path
 
-PARTS = ("transformer", "vae", "text_encoder", "tokenizer", "scheduler")
-ENDINGS = ("*.json", "*.safetensors", "*.model", "*.txt")
+from gpu_worker.weights.folders import damage, digest, write_manifest
+from gpu_worker.weights.hubs import hub_of
+from video_jobs.errors import ModelUnavailable
+
 NAP_SECONDS = 5
-
-
-class WeightsRefused(Exception):
-    """What was fetched is not what the checksums promise."""
 
 
 def fetch(items, root, deadline):
@@ -42,19 +39,20 @@ def locked(lock):
 
 
 def fetch_item(item, root):
-    from huggingface_hub import snapshot_download
-
+    hub, name = hub_of(item["repo"])
+    found = hub.look_up(name, item["revision"])
+    names = {file.path for file in found.files}
+    if unknown := sorted(path for path in names - item["sha256"].keys() if path.endswith(".safetensors")):
+        raise ModelUnavailable(f"{name}: no checksum for {', '.join(unknown)}")
+    if absent := sorted(item["sha256"].keys() - names):
+        raise ModelUnavailable(f"{name}: {', '.join(absent)} is not in the repository, or not needed")
     say("fetching", item)
     folder = root / item["path"]
-    patterns = [f"{part}/{ending}" for part in PARTS for ending in ENDINGS]
-    snapshot_download(
-        item["repo"],
-        revision=item["revision"],
-        local_dir=folder,
-        allow_patterns=[*patterns, "model_index.json"],
-        token=hub_token(),
-    )
+    hub.download(found, sorted(names), folder)
     verify(item, folder)
+    if broken := list(damage(folder, found.files)):
+        raise ModelUnavailable(f"{name}: {'; '.join(broken[:3])}")
+    write_manifest(folder, found)
     half = marker(item, root).with_suffix(".half")
     half.write_text(digest_of(item))
     half.replace(marker(item, root))
@@ -62,20 +60,11 @@ def fetch_item(item, root):
 
 
 def verify(item, folder):
-    """Every file of weights has a digest, and it is right; every digest has its file."""
-    expected = item["sha256"]
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*.safetensors")}
-    if unknown := sorted(found - expected.keys()):
-        raise WeightsRefused(f"no checksum for {', '.join(unknown)}")
-    for name, digest in expected.items():
-        path = folder / name
-        if not path.is_file():
-            raise WeightsRefused(f"{name} is not in the repository")
-        with path.open("rb") as file:
-            actual = hashlib.file_digest(file, "sha256").hexdigest()
-        if actual != digest:
-            path.unlink()
-            raise WeightsRefused(f"{name} has SHA-256 {actual}, not {digest}; it was deleted")
+    """The operator's digests rule, whatever the hub says of itself."""
+    for name, expected in item["sha256"].items():
+        if (actual := digest(folder / name)) != expected:
+            (folder / name).unlink()
+            raise ModelUnavailable(f"{name} has SHA-256 {actual}, not {expected}; it was deleted")
 
 
 def wait(items, root, deadline):
@@ -100,11 +89,6 @@ def digest_of(item):
     return hashlib.sha256(json.dumps(item, sort_keys=True).encode()).hexdigest()
 
 
-def hub_token():
-    path = os.environ.get("HF_TOKEN_PATH")
-    return Path(path).read_text().strip() if path else None
-
-
 def say(what, item):
     print(json.dumps({"event": what, "path": item["path"], "repo": item["repo"]}), file=sys.stderr, flush=True)
 
@@ -115,7 +99,7 @@ def main():
     deadline = time.monotonic() + told["timeout_s"]
     try:
         {"fetch": fetch, "wait": wait}[mode](told["items"], root, deadline)
-    except (WeightsRefused, TimeoutError) as exc:
+    except (ModelUnavailable, TimeoutError) as exc:
         sys.exit(f"fetch_weights: {exc}")
 
 

@@ -75,7 +75,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $pools | toJson -}}
 {{- end -}}
 
-{{/* "yes" if some pool asks for what lies under this key: {root, path: [autoscaling, enabled]}. */}}
+{{/* "yes" if this pool's model is neither built in nor a folder: it is pulled from a hub on first use. */}}
+{{- define "cogvideox.downloads" -}}
+{{- if and (ne .model "tiny") (not (hasPrefix "/" .model)) }}yes{{ end -}}
+{{- end -}}
+
+{{/* "yes" if some pool follows the queue. */}}
 {{- define "cogvideox.autoscaled" -}}
 {{- range include "cogvideox.pools" . | fromJsonArray -}}
 {{- if .autoscaling.enabled }}yes{{ end -}}

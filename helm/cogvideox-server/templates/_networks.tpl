@@ -47,10 +47,10 @@
     {{- end }}
 {{- end -}}
 
-{{/* A worker whose model is a hub id downloads it itself. */}}
+{{/* A worker downloads where its own first container fills the cache, or its model is a hub id or a checkpoint's name. */}}
 {{- define "cogvideox.workersFetch" -}}
-{{- if and .Values.weights.items (ne .Values.modelCache.type "image") }}yes{{ end -}}
+{{- include "cogvideox.fetchesInPod" . -}}
 {{- range include "cogvideox.pools" . | fromJsonArray -}}
-{{- if and (contains "/" .model) (not (hasPrefix "/" .model)) }}yes{{ end -}}
+{{- if include "cogvideox.downloads" . }}yes{{ end -}}
 {{- end -}}
 {{- end -}}

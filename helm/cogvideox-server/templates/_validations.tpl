@@ -94,7 +94,7 @@
 {{- if and (hasPrefix "/" .model) (eq $.Values.modelCache.type "none") (not .extraVolumes) }}
 - Pool {{ .name }} loads {{ .model }}, but no model cache is mounted: set modelCache.type (pvc, existingClaim, hostPath, emptyDir or image).
 {{- end }}
-{{- if and $.Values.offline (contains "/" .model) (not (hasPrefix "/" .model)) }}
+{{- if and $.Values.offline (include "cogvideox.downloads" .) }}
 - Pool {{ .name }} would download {{ .model }}, but offline is set: give it a folder below modelCache.mountPath.
 {{- end }}
 {{- end -}}
