@@ -154,6 +154,7 @@ class Attempt(Frozen):
     started_ms: int
     ended_ms: int | None = None
     ended_by: str | None = None
+    detail: str = ""
 
 
 class JobRecord(Frozen):

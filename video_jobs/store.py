@@ -220,11 +220,10 @@ class JobStore:
         """Let changed limits of a tenant change the order at once."""
         await self._run("reseat", tenant)
 
-    async def claim(self, worker: str, routes: Sequence[str]) -> Claim | None:
+    async def claim(self, worker: str, routes: Sequence[str], nonce: str | None = None) -> Claim | None:
         """Take the job of these routes whose turn it is."""
-        nonce = secrets.token_hex(8)
         lines = [_line(route) for route in routes]
-        claimed = await self._run("claim", worker, nonce, _ms(self.lease_s), *lines)
+        claimed = await self._run("claim", worker, nonce or secrets.token_hex(8), _ms(self.lease_s), *lines)
         return Claim(claimed[0].decode(), claimed[1].decode()) if claimed else None
 
     async def wait_for_work(self, routes: Sequence[str], timeout_s: float) -> None:
@@ -256,11 +255,11 @@ class JobStore:
         device_s = measured_seconds(outcome.rendered.stage_seconds)
         return bool(await self._run("finish", *claim, *said, "" if device_s is None else _ms(device_s)))
 
-    async def requeue(self, claim: Claim, why: str, charge: Charge) -> Requeue:
+    async def requeue(self, claim: Claim, why: str, charge: Charge, detail: str = "") -> Requeue:
         """Hand the job back; it fails when this kind of trouble came too often."""
         error = PoisonJob() if charge is Charge.ENGINE_DEATH else error_for(why)
-        limit = _CHARGE_LIMITS[charge]
-        how = await self._run("requeue", *claim, why, charge.value, limit, error.message, _ms(self._retry_s))
+        limit, pause_ms = _CHARGE_LIMITS[charge], _ms(self._retry_s)
+        how = await self._run("requeue", *claim, why, charge.value, limit, error.message, pause_ms, detail)
         return Requeue(how.decode())
 
     async def cancel(self, tenant: str, job_id: str) -> CancelVerdict:

@@ -172,6 +172,51 @@ async def test_five_lost_leases_are_poison_unless_a_checkpoint_came_between(stor
     assert await state_of(store, job) is JobState.FAILED
 
 
+async def test_job_that_starts_over_and_over_is_poison_whatever_it_checkpoints(
+    store: JobStore, new_job: NewJob
+) -> None:
+    job = new_job()
+    await store.accept(job)
+    for _ in range(5):
+        claim = await store.claim("w", ["tiny"])
+        assert claim is not None
+        await store.checkpointed(claim, f"checkpoints/{claim.token}", 3)
+        await lose_lease(store, job)
+        if await state_of(store, job) is JobState.FAILED:
+            break
+
+    record = await store.get(job.id)
+    assert record is not None
+    assert (record.state, record.error_code, record.lost_leases) == (JobState.FAILED, "poison", 5)
+
+
+async def test_history_tells_why_an_attempt_ended(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+
+    await store.requeue(claim, "engine_died", Charge.ENGINE_DEATH, "engine ended by signal 9, at denoise 3 of 10")
+
+    record = await store.get(job.id)
+    assert record is not None
+    assert (record.attempts[0].ended_by, record.attempts[0].detail) == (
+        "engine_died",
+        "engine ended by signal 9, at denoise 3 of 10",
+    )
+
+
+async def test_worker_that_asks_again_with_its_nonce_gets_the_job_it_was_given(
+    store: JobStore, new_job: NewJob
+) -> None:
+    await store.accept(new_job())
+    await store.accept(new_job())
+
+    given = await store.claim("w", ["tiny"], "abc")
+
+    assert given is not None
+    assert await store.claim("w", ["tiny"], "abc") == given
+    assert await store.claim("w", ["tiny"]) != given
+
+
 async def test_outage_extends_every_lease_once(store: JobStore, new_job: NewJob) -> None:
     job = new_job()
     claim = await claimed(store, job)
