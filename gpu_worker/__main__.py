@@ -11,6 +11,7 @@ from redis.exceptions import RedisError
 
 from gpu_worker.engine.process import Child
 from gpu_worker.health import WorkerHealth
+from gpu_worker.pace import Pace
 from gpu_worker.prepare import HttpRewriter
 from gpu_worker.scratch import Scratch
 from gpu_worker.settings import WorkerSettings
@@ -22,6 +23,8 @@ from video_jobs.queue import open_redis
 from video_jobs.results import open_results
 from video_jobs.settings import read_settings
 from video_jobs.store import JobStore
+
+HAND_BACK_SECONDS = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -45,12 +48,12 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     shop = Workshop(
         store=JobStore(redis, lease_s=settings.lease_seconds, retry_s=settings.retry_seconds),
         results=open_results(settings),
-        catalogue=load_catalogue(settings.catalogue),
         engine=Child("engine", engine),
         finisher=Child("finisher", finisher),
         rewriter=HttpRewriter(settings) if settings.rewriter_url else None,
         scratch=Scratch(settings.scratch_folder, settings.scratch_min_free_mb << 20),
-        hang_factor=settings.hang_factor,
+        pace=Pace(load_catalogue(settings.catalogue), settings.hang_factor, settings.hang_floor_seconds),
+        checkpoint_every_s=settings.checkpoint_seconds,
     )
     worker = VideoWorker(shop, redis, [settings.checkpoint])
     _stop_on_signals(worker, settings.grace_seconds)
@@ -80,7 +83,7 @@ def _stop_on_signals(worker: VideoWorker, grace_s: float) -> None:
     def stop() -> None:
         if worker.is_stopping:
             os._exit(1)
-        worker.drain()
+        worker.drain(max(grace_s - HAND_BACK_SECONDS, grace_s / 2))
         loop.call_later(grace_s, os._exit, 1)
 
     for sign in (signal.SIGTERM, signal.SIGINT):

@@ -35,8 +35,7 @@ class WorkerHealth:
 
     @property
     def is_ready(self) -> bool:
-        worker = self._worker
-        return worker.engine_is_ready and not worker.is_stopping and not worker.disk_is_full
+        return self._worker.trouble() is None
 
     def count(self, how: str, stage_seconds: dict[str, float]) -> None:
         self._ends.labels(how).inc()
@@ -65,7 +64,10 @@ class WorkerHealth:
         if path == "/healthz":
             return HTTPStatus.OK, b"alive\n"
         if path == "/readyz":
-            return (HTTPStatus.OK, b"ready\n") if self.is_ready else (HTTPStatus.SERVICE_UNAVAILABLE, b"not ready\n")
+            trouble = self._worker.trouble()
+            if trouble is None:
+                return HTTPStatus.OK, b"ready\n"
+            return HTTPStatus.SERVICE_UNAVAILABLE, f"not ready: {trouble}\n".encode()
         if path == "/metrics":
             return HTTPStatus.OK, generate_latest(self._registry)
         return HTTPStatus.NOT_FOUND, b"not found\n"

@@ -4,9 +4,12 @@ import contextlib
 import fcntl
 import os
 import shutil
+import time
 from pathlib import Path
 
 from video_jobs.job import Claim
+
+SHORT_PAUSE_SECONDS = 60.0
 
 
 class Scratch:
@@ -18,9 +21,20 @@ class Scratch:
         self._folder = root / f"{os.getpid()}-{os.urandom(4).hex()}"
         self._folder.mkdir()
         self._lock = _lock(self._folder)
+        self._short_until = 0.0
 
-    def is_full(self) -> bool:
-        return shutil.disk_usage(self._folder).free < self._min_free_bytes
+    def trouble(self) -> str | None:
+        """Why no job should be taken here, if so."""
+        free = shutil.disk_usage(self._folder).free
+        if free < self._min_free_bytes:
+            return f"scratch disk full: {free >> 20} MB free, {self._min_free_bytes >> 20} MB wanted"
+        if time.monotonic() < self._short_until:
+            return f"scratch disk full: {free >> 20} MB free were not enough for a job"
+        return None
+
+    def fell_short(self) -> None:
+        """A job found no room: for a while others take it, though its own files are gone."""
+        self._short_until = time.monotonic() + SHORT_PAUSE_SECONDS
 
     def path(self, claim: Claim) -> Path:
         """The folder of this attempt alone."""

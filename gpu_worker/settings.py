@@ -31,6 +31,9 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
     grace_seconds: float = Field(default=25, gt=0)
     """How long a worker that was told to stop may take to hand its jobs back."""
 
+    checkpoint_seconds: float = Field(default=30, gt=0)
+    """How often a half-denoised clip is saved to the store, for the next attempt to go on from."""
+
     lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
     """How long a silent worker keeps its jobs; beaten three times as often."""
 
@@ -38,7 +41,11 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
     """The pause before a failed attempt is repeated, doubled for each one more."""
 
     hang_factor: float = Field(default=10, gt=1)
-    """A child that is silent for this many times its longest predicted stage is ended."""
+    """A child that tells nothing new for this many times what its stage, or once measured its step, should take
+    is ended."""
+
+    hang_floor_seconds: float = Field(default=120, gt=0)
+    """No child is ended for a shorter silence than this."""
 
     @property
     def scratch_folder(self) -> Path:

@@ -2,40 +2,40 @@
 
 import asyncio
 import errno
-import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from redis.exceptions import RedisError
-
+from gpu_worker.checkpoints import Checkpoints
 from gpu_worker.engine.process import Child
-from gpu_worker.engine.protocol import Done, Finish, Message, Prepared, Progress, Render
+from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Message, Prepared, Progress, Render
 from gpu_worker.lease import Lease, LeaseEnd
+from gpu_worker.pace import Pace, Watch
+from gpu_worker.patience import patiently
 from gpu_worker.prepare import HttpRewriter
 from gpu_worker.scratch import Scratch
-from video_jobs.catalogue import Catalogue
-from video_jobs.cost import stage_seconds
+from gpu_worker.transfer import fetch, upload
 from video_jobs.errors import (
+    ChildNotStarted,
     EngineDied,
-    EngineHung,
     ImageUnreadable,
     InternalFault,
     JobCancelled,
     JobError,
-    UploadFailed,
+    OutOfGpuMemory,
     WorkerDiskFull,
 )
-from video_jobs.job import Claim, JobRecord, JobState, Outcome, Rendered, Stage, VideoFile
+from video_jobs.job import Claim, JobRecord, JobState, Outcome, Rendered, Stage
 from video_jobs.results import ResultStore
-from video_jobs.store import Charge, JobStore
+from video_jobs.store import Charge, JobStore, Requeue
 
-MIN_SILENCE_SECONDS = 120.0
-UPLOAD_TRIES, REDIS_PAUSE_SECONDS, ANSWER_SECONDS = 8, 0.5, 5.0
+IMAGE_SECONDS = 600.0
+MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
+LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
 
 T = TypeVar("T")
 
@@ -48,12 +48,12 @@ class Workshop:
 
     store: JobStore
     results: ResultStore
-    catalogue: Catalogue
     engine: Child
     finisher: Child
     rewriter: HttpRewriter | None
     scratch: Scratch
-    hang_factor: float
+    pace: Pace
+    checkpoint_every_s: float
     on_end: Callable[[str, dict[str, float]], None] = lambda _how, _stage_seconds: None
     """Told how every attempt ended, and the seconds of its stages."""
 
@@ -67,7 +67,11 @@ class JobRun:
         self._shop = shop
         self._free_device = free_device
         self._child: Child | None = None
+        self._watch: Watch | None = None
+        self._checkpoints = Checkpoints(shop.store, shop.results, claim)
         self._folder = shop.scratch.path(claim)
+        self._is_rendered = False
+        self._drained_by = 0.0
         self._rendered = Rendered()
         self._prepared_s: dict[str, float] = {}
         self._prompt: asyncio.Task[object] | None = None
@@ -77,12 +81,23 @@ class JobRun:
     async def run(self) -> None:
         """Make the video and publish how it went. Only the token decides whether that counts."""
         beating = asyncio.create_task(self.lease.keep())
+        has_ended = False
         try:
-            await self._close(await self._outcome())
+            has_ended = await self._close(await self._outcome())
         finally:
             self._free_device()
             beating.cancel()
+            if has_ended:
+                await self._checkpoints.drop()
+            self._checkpoints.stop()
             await asyncio.to_thread(shutil.rmtree, self._folder, ignore_errors=True)
+
+    def drain(self, limit_s: float) -> None:
+        """Hand the job back within the limit; one that is as good as made has a moment to end here."""
+        loop = asyncio.get_running_loop()
+        self._drained_by = loop.time() + limit_s
+        moment_s = min(limit_s, LAST_STAGES_GRACE_SECONDS) if self._is_rendered else 0.0
+        loop.call_later(moment_s, self.lease.end, LeaseEnd.DRAINED)
 
     async def _outcome(self) -> Outcome | JobError:
         try:
@@ -93,10 +108,10 @@ class JobRun:
         except JobError as error:
             return error
         except OSError as error:
-            return WorkerDiskFull() if error.errno == errno.ENOSPC else InternalFault(repr(error))
+            return WorkerDiskFull(str(error)) if error.errno == errno.ENOSPC else InternalFault(repr(error)[:300])
         except Exception as error:
             logger.exception("attempt failed", extra={"job_id": self.claim.job_id})
-            return InternalFault(repr(error))
+            return InternalFault(repr(error)[:300])
 
     async def _make(self, record: JobRecord) -> Outcome:
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -104,11 +119,13 @@ class JobRun:
         self._rendered = record.rendered
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
+        self._is_rendered = True
         self._free_device()
         video, cover = self._folder / "video.mp4", self._folder / "cover.jpg"
         finished = await self._finish(record, frames, video, cover)
         started = time.monotonic()
-        stored = await self._upload(video, cover)
+        self.lease.note(Stage.UPLOAD, 0.99)
+        stored = await self._unless_ended(upload(self._shop.results, self.claim, video, cover))
         seconds = self._prepared_s | done.stage_seconds | finished.stage_seconds
         seconds[Stage.UPLOAD.value] = round(time.monotonic() - started, 3)
         stages = done.stages | finished.stages | _missing_stages(record)
@@ -117,22 +134,38 @@ class JobRun:
 
     async def _render(self, record: JobRecord, frames: Path) -> Done:
         image = await self._fetch_image(record)
-        ready = await self._shop.engine.start()
+        await self._unless_ended(self._checkpoints.fetch(record, self._folder))
+        # Shielded: a cancelled job must not cost the next one a start.
+        ready = await self._unless_ended(asyncio.shield(self._shop.engine.start()))
         versions = {name: value for name, value in ready.versions.items() if name in Rendered.model_fields}
         digest = record.job.plan.digest()
         self._rendered = self._rendered.model_copy(update={"preset_digest": digest, **versions})
-        prompt, is_rewritten = await self._prepare(record)
+        await self._prepare(record)
         job = Render(
             job_id=self.claim.job_id,
             token=self.claim.token,
-            prompt=prompt,
-            is_rewritten=is_rewritten,
+            prompt="",
             image_path=str(image) if image else None,
             plan=record.job.plan,
             seed=record.job.spec.seed,
             frames_path=str(frames),
+            checkpoint_folder=str(self._folder),
+            checkpoint_every_s=self._shop.checkpoint_every_s,
+            is_lean=any(attempt.ended_by == OutOfGpuMemory.code for attempt in record.attempts),
         )
-        return await self._in_child(self._shop.engine, job, record)
+        try:
+            return await self._in_child(self._shop.engine, self._from_here(job))
+        except OutOfGpuMemory as error:
+            if job.is_lean:
+                raise
+            logger.warning("rendering with less memory", extra={"job_id": job.job_id, "error": error.detail})
+            return await self._in_child(self._shop.engine, self._from_here(job, is_lean=True))
+
+    def _from_here(self, job: Render, **changes: object) -> Render:
+        """With the newest checkpoint there is, and the prompt that was made for it."""
+        newest, by = self._checkpoints.newest, self._rendered.prompt_by
+        here = {"checkpoint_path": str(newest) if newest else None, "prompt": self._rendered.prompt}
+        return job.model_copy(update=here | {"is_rewritten": by != "caller"} | changes)
 
     async def _fetch_image(self, record: JobRecord) -> Path | None:
         image = record.job.spec.image
@@ -140,25 +173,23 @@ class JobRun:
             return None
         target = self._folder / "first.png"
         try:
-            await asyncio.to_thread(self._shop.results.fetch, image.key, target)
+            await self._unless_ended(fetch(self._shop.results, image.key, target, IMAGE_SECONDS))
         except KeyError as exc:
             raise ImageUnreadable(image.key) from exc
         return target
 
-    async def _prepare(self, record: JobRecord) -> tuple[str, bool]:
-        """The prompt to render, and whether it is a rewrite: a recorded one, or a new one."""
-        prompt, rewriter = record.job.spec.prompt, self._shop.rewriter
-        by, is_rewritten = "caller", False
+    async def _prepare(self, record: JobRecord) -> None:
+        """Settle the prompt to render: a recorded rewrite, a new one, or the caller's own words."""
+        prompt, by, rewriter = record.job.spec.prompt, "caller", self._shop.rewriter
         if record.rendered.prompt_by != "caller":
-            prompt, by, is_rewritten = record.rendered.prompt, record.rendered.prompt_by, True
+            prompt, by = record.rendered.prompt, record.rendered.prompt_by
         elif rewriter is not None and prompt:
             self.lease.note(Stage.PREPARE, 0.0)
             started = time.monotonic()
-            prompt, by, is_rewritten = await self._unless_ended(rewriter.rewrite(prompt)), rewriter.name, True
+            prompt, by = await self._unless_ended(rewriter.rewrite(prompt)), rewriter.name
             self._prepared_s = {Stage.PREPARE.value: round(time.monotonic() - started, 3)}
             await patiently(lambda: self._shop.store.prepared(self.claim, prompt, by))
         self._rendered = self._rendered.model_copy(update={"prompt": prompt, "prompt_by": by})
-        return prompt, is_rewritten
 
     async def _finish(self, record: JobRecord, frames: Path, video: Path, cover: Path) -> Done:
         await self._unless_ended(self._shop.finishing.acquire())
@@ -171,83 +202,74 @@ class JobRun:
                 video_path=str(video),
                 cover_path=str(cover),
             )
-            return await self._in_child(self._shop.finisher, job, record)
+            return await self._in_child(self._shop.finisher, job)
         finally:
             self._shop.finishing.release()
 
-    async def _in_child(self, child: Child, job: Render | Finish, record: JobRecord) -> Done:
+    async def _in_child(self, child: Child, job: Render | Finish) -> Done:
         if self.lease.ended is not None:
             raise JobCancelled
-        self._child = child
-        predicted = stage_seconds(self._shop.catalogue.checkpoints[job.plan.checkpoint], job.plan)
-        silence_s = max(MIN_SILENCE_SECONDS, self._shop.hang_factor * max(predicted.values()))
+        self._child, self._watch = child, self._shop.pace.watch(job.plan)
         try:
-            return await child.run(job, silence_s, lambda message: self._heard(message, predicted))
+            return await child.run(job, self._watch.silence_s, self._heard)
         finally:
             self._child = None
 
-    def _heard(self, message: Message, predicted: dict[Stage, float]) -> None:
-        if isinstance(message, Progress):
-            self.lease.note(message.stage, overall_progress(message, predicted))
+    def _heard(self, message: Message) -> None:
+        if isinstance(message, Progress) and self._watch is not None:
+            self.lease.note(message.stage, self._watch.note(message))
+        elif isinstance(message, Checkpointed):
+            self._checkpoints.carry(message)
         elif isinstance(message, Prepared):
             self._rendered = self._rendered.model_copy(update={"prompt": message.prompt, "prompt_by": message.by})
             self._prompt = asyncio.create_task(
                 patiently(lambda: self._shop.store.prepared(self.claim, message.prompt, message.by))
             )
 
-    async def _upload(self, video: Path, cover: Path) -> VideoFile:
-        """Under the token's own path: a zombie's upload is garbage, never a result."""
-        self.lease.note(Stage.UPLOAD, 0.99)
-        home = f"videos/{self.claim.job_id}/{self.claim.token.replace(':', '-')}"
-        stored = await asyncio.to_thread(_describe, video, cover, home)
-        for attempt in range(UPLOAD_TRIES):
-            if self.lease.ended is not None:
-                raise JobCancelled
-            try:
-                await asyncio.to_thread(self._shop.results.put, stored.key, video, "video/mp4")
-                await asyncio.to_thread(self._shop.results.put, stored.cover_key, cover, "image/jpeg")
-                return stored
-            except OSError as exc:
-                logger.warning("upload failed", extra={"job_id": self.claim.job_id, "error": repr(exc)})
-                await asyncio.sleep(0.5 * 2**attempt)
-        raise UploadFailed
-
-    async def _close(self, ending: Outcome | JobError) -> None:
+    async def _close(self, ending: Outcome | JobError) -> bool:
+        """Tell the store how the attempt ended; whether the job has ended with it."""
         if isinstance(ending, Outcome):
-            await self._publish(ending)
-        elif self.lease.ended is LeaseEnd.LOST:
+            return await self._publish(ending)
+        if self.lease.ended is LeaseEnd.LOST:
             logger.warning("attempt dropped", extra={"job_id": self.claim.job_id})
             self._shop.on_end("lost", {})
-        elif self.lease.ended is LeaseEnd.DRAINED:
-            await self._requeue("drained", Charge.FREE)
-        elif isinstance(ending, JobCancelled) or self.lease.ended is LeaseEnd.CANCELLED:
-            await self._publish(self._failure(JobCancelled(), JobState.CANCELLED))
-        elif isinstance(ending, EngineDied | EngineHung):
-            await self._requeue(ending.code, Charge.ENGINE_DEATH)
-        elif ending.retryable:
-            await self._requeue(ending.code, Charge.ATTEMPT)
-        else:
-            await self._publish(self._failure(ending, JobState.FAILED))
+            return False
+        if self.lease.ended is LeaseEnd.DRAINED:
+            await self._checkpoints.settle(self._drained_by + HAND_BACK_SECONDS - asyncio.get_running_loop().time())
+            return await self._requeue("drained", Charge.FREE)
+        if isinstance(ending, JobCancelled) or self.lease.ended is LeaseEnd.CANCELLED:
+            return await self._publish(self._failure(JobCancelled(), JobState.CANCELLED))
+        if isinstance(ending, WorkerDiskFull):
+            self._shop.scratch.fell_short()
+        if ending.retryable:
+            return await self._requeue(ending.code, _charge(ending), self._why(ending))
+        return await self._publish(self._failure(ending, JobState.FAILED))
+
+    def _why(self, error: JobError) -> str:
+        return f"{error.detail}, at {self._watch.where()}" if self._watch else error.detail
 
     def _failure(self, error: JobError, state: JobState) -> Outcome:
         return Outcome(state=state, rendered=self._rendered, error_code=error.code, error_message=error.message)
 
-    async def _publish(self, outcome: Outcome) -> None:
+    async def _publish(self, outcome: Outcome) -> bool:
         published = await patiently(lambda: self._shop.store.finish(self.claim, outcome))
         self._shop.on_end(outcome.state.value if published else "refused", outcome.rendered.stage_seconds)
         logger.info(
             "job ended" if published else "result refused",
             extra={"job_id": self.claim.job_id, "token": self.claim.token, "state": outcome.state.value},
         )
+        return published
 
-    async def _requeue(self, why: str, charge: Charge) -> None:
-        how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge))
+    async def _requeue(self, why: str, charge: Charge, detail: str = "") -> bool:
+        how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge, detail))
         self._shop.on_end(why, {})
-        logger.warning("job handed back", extra={"job_id": self.claim.job_id, "why": why, "how": how.value})
+        told = {"job_id": self.claim.job_id, "why": why, "detail": detail, "how": how.value}
+        logger.warning("job handed back", extra=told)
+        return how in (Requeue.FAILED, Requeue.CANCELLED)
 
-    async def _unless_ended(self, doing: Coroutine[Any, Any, T]) -> T:
+    async def _unless_ended(self, doing: Awaitable[T]) -> T:
         """What is waited for; JobCancelled as soon as the lease ends."""
-        task, ended = asyncio.create_task(doing), asyncio.create_task(self.lease.over.wait())
+        task, ended = asyncio.ensure_future(doing), asyncio.create_task(self.lease.over.wait())
         try:
             await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
@@ -258,45 +280,25 @@ class JobRun:
             ended.cancel()
 
     async def _stop_child(self) -> None:
-        if self._child is not None:
-            await self._child.cancel(*self.claim)
+        if self._child is None or self._watch is None:
+            return
+        step_s = self._watch.step_s()
+        if self.lease.ended is LeaseEnd.DRAINED:
+            left_s = self._drained_by - asyncio.get_running_loop().time()
+            # A step that would not end in time is not waited for: the last checkpoint is handed back.
+            await self._child.cancel(*self.claim, left_s if step_s < left_s else 0.0, keep_checkpoint=True)
+            return
+        await self._child.cancel(*self.claim, max(MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS * step_s))
 
 
-async def patiently(call: Callable[[], Awaitable[T]]) -> T:
-    """Until Redis answers: finished work is never thrown away because it was away."""
-    while True:
-        try:
-            async with asyncio.timeout(ANSWER_SECONDS):
-                return await call()
-        except (RedisError, OSError) as exc:
-            logger.warning("waiting for redis", extra={"error": type(exc).__name__})
-            await asyncio.sleep(REDIS_PAUSE_SECONDS)
-
-
-def overall_progress(message: Progress, predicted: dict[Stage, float]) -> float:
-    """The share of the predicted seconds that lies behind."""
-    stages = list(predicted)
-    behind = sum(predicted[stage] for stage in stages[: stages.index(message.stage)])
-    within = predicted[message.stage] * message.done / max(1, message.total)
-    return (behind + within) / sum(predicted.values())
+def _charge(error: JobError) -> Charge:
+    """Only the job that was rendering pays for an engine's death; nobody pays for one that did not start."""
+    if isinstance(error, EngineDied):
+        return Charge.ENGINE_DEATH
+    return Charge.FREE if isinstance(error, ChildNotStarted) else Charge.ATTEMPT
 
 
 def _missing_stages(record: JobRecord) -> dict[str, str]:
     """What was asked for and no stage here can do."""
     asked = {"sound": record.job.spec.with_audio, "watermark": record.job.spec.watermark}
     return {stage: "unavailable" for stage, is_asked in asked.items() if is_asked}
-
-
-def _describe(video: Path, cover: Path, home: str) -> VideoFile:
-    return VideoFile(
-        key=f"{home}/video.mp4",
-        cover_key=f"{home}/cover.jpg",
-        size_bytes=video.stat().st_size,
-        sha256=_digest(video),
-        cover_sha256=_digest(cover),
-    )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -21,6 +21,7 @@ from video_jobs.errors import JobError
 from video_jobs.job import Claim
 from video_jobs.queue import to_json
 from video_jobs.reaper import run_reaper
+from video_jobs.store import Charge
 from video_jobs.workers import WorkerRegistry
 
 ANNOUNCE_EVERY_SECONDS, NAP_SECONDS, REDIS_PAUSE_SECONDS = 5.0, 2.0, 0.2
@@ -62,9 +63,11 @@ class VideoWorker(Worker):  # type: ignore[misc]
     def engine_is_ready(self) -> bool:
         return self._shop.engine.is_ready
 
-    @property
-    def disk_is_full(self) -> bool:
-        return self._shop.scratch.is_full()
+    def trouble(self) -> str | None:
+        """Why this worker takes no jobs, if so."""
+        if self.is_stopping:
+            return "stopping"
+        return self._shop.scratch.trouble() or (None if self.engine_is_ready else "engine not ready")
 
     async def main(self) -> None:
         """Claim and run until told to stop; then see the runs to their end."""
@@ -80,11 +83,11 @@ class VideoWorker(Worker):  # type: ignore[misc]
             await self._registry.leave(self.name)
         await asyncio.gather(self._shop.engine.kill(), self._shop.finisher.kill())
 
-    def drain(self) -> None:
+    def drain(self, limit_s: float) -> None:
         """Take no new job and hand back those in hand; nobody is charged."""
         self._stopping.set()
         for run in self.runs.values():
-            run.lease.end(LeaseEnd.DRAINED)
+            run.drain(limit_s)
 
     async def run_job(self, job_id: str, score: int) -> None:
         """One claimed job to its end. arq's own keys and results are not used."""
@@ -114,28 +117,43 @@ class VideoWorker(Worker):  # type: ignore[misc]
             self._take(await self._next_claim())
 
     async def _next_claim(self) -> Claim:
+        # Asked again after a lost reply, the same nonce gets the same job.
+        nonce = secrets.token_hex(8)
         while True:
             try:
                 if await self._can_work():
-                    claim = await self._shop.store.claim(self.name, self._routes)
+                    claim = await self._claim(nonce)
                     if claim is not None:
                         return claim
+                    nonce = secrets.token_hex(8)
                     await self._shop.store.wait_for_work(self._routes, NAP_SECONDS)
             except (RedisError, OSError) as exc:
                 logger.warning("waiting for redis", extra={"error": type(exc).__name__})
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
+    async def _claim(self, nonce: str) -> Claim | None:
+        asking = asyncio.ensure_future(self._shop.store.claim(self.name, self._routes, nonce))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            # Told to stop in the middle: what the script gave is handed back, not left to its lease.
+            with contextlib.suppress(RedisError, OSError):
+                if (claim := await asking) is not None:
+                    await self._shop.store.requeue(claim, "drained", Charge.FREE)
+            raise
+
     async def _can_work(self) -> bool:
         """No job is taken that this worker could only fail."""
-        if self.disk_is_full:
-            logger.error("scratch disk is full")
+        if full := self._shop.scratch.trouble():
+            logger.error("out of rotation", extra={"why": full})
             await asyncio.sleep(NAP_SECONDS)
             return False
         try:
-            await self._shop.engine.start()
+            await asyncio.gather(self._shop.engine.start(), self._shop.finisher.start())
         except JobError as error:
-            logger.error("engine did not start", extra={"error": repr(error)})
-        return self.engine_is_ready
+            logger.error("a child did not start", extra={"error": repr(error)})
+            return False
+        return True
 
     def _take(self, claim: Claim) -> None:
         run = JobRun(self._shop, claim, _once(self._device.release))
@@ -165,10 +183,12 @@ class VideoWorker(Worker):  # type: ignore[misc]
 
     async def _announces(self) -> None:
         while True:
-            ready = self._shop.engine.ready if self.engine_is_ready else None
+            ready, trouble = self._shop.engine.ready, self.trouble()
             with contextlib.suppress(RedisError, OSError):
-                if ready is not None:
+                if ready is not None and trouble is None:
                     await self._registry.announce(self.name, self._routes, ready.alphabet)
+                elif self._shop.scratch.trouble():
+                    await self._registry.leave(self.name)
             await asyncio.sleep(ANNOUNCE_EVERY_SECONDS)
 
 

@@ -8,10 +8,12 @@ JobError
 ├── StartedTooLate           final
 ├── RanTooLong               final
 ├── EngineFault              retryable
-│   ├── EngineDied
-│   ├── EngineHung
+│   ├── EngineDied           counts towards poison
+│   │   ├── EngineHung
+│   │   └── DeviceFault
 │   ├── OutOfGpuMemory
 │   └── ModelUnavailable
+├── ChildNotStarted          retryable, and no fault of the job
 ├── RewriterUnavailable      retryable
 ├── EncodeFailed             retryable
 ├── UploadFailed             retryable
@@ -83,10 +85,16 @@ class EngineDied(EngineFault):
     code = "engine_died"
 
 
-class EngineHung(EngineFault):
+class EngineHung(EngineDied):
     """The engine made no progress within its limit."""
 
     code = "engine_hung"
+
+
+class DeviceFault(EngineDied):
+    """The device failed while rendering, and the engine with it."""
+
+    code = "device_fault"
 
 
 class OutOfGpuMemory(EngineFault):
@@ -99,6 +107,13 @@ class ModelUnavailable(EngineFault):
     """The model's weights could not be loaded."""
 
     code = "model_unavailable"
+
+
+class ChildNotStarted(JobError):
+    """A part of the worker did not start."""
+
+    code = "child_not_started"
+    retryable = True
 
 
 class RewriterUnavailable(JobError):

@@ -3,11 +3,13 @@
 import argparse
 import errno
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import diffusers
 import torch
 
+from gpu_worker.engine.lean import lean
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.process import die_with_parent
 from gpu_worker.engine.protocol import Checkpointed, Done, Prepared, Progress, Ready, Render
@@ -16,7 +18,7 @@ from gpu_worker.engine.resume import Checkpoints, made_for
 from gpu_worker.engine.rewrite import LocalRewriter
 from gpu_worker.engine.serve import JobLoop
 from gpu_worker.engine.text import alphabet
-from video_jobs.errors import EngineFault, OutOfGpuMemory, WorkerDiskFull
+from video_jobs.errors import DeviceFault, EngineFault, OutOfGpuMemory, WorkerDiskFull
 from video_jobs.job import Stage
 from video_jobs.logs import set_up_logs
 
@@ -38,10 +40,11 @@ class Engine:
         prepare_s = round(time.monotonic() - started, 3)
         image = Path(job.image_path) if job.image_path else None
         checkpoints = self._checkpoints(job, prompt)
-        seconds = self._renderer.render(
-            job.plan, prompt, image, job.seed, Path(job.frames_path), on_progress, checkpoints
-        )
-        stages = {"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder}
+        with lean(self._renderer.model) if job.is_lean else nullcontext():
+            seconds = self._renderer.render(
+                job.plan, prompt, image, job.seed, Path(job.frames_path), on_progress, checkpoints
+            )
+            stages = {"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder}
         return Done(
             job_id=job.job_id,
             token=job.token,
@@ -94,7 +97,19 @@ def main() -> None:
 def code_of(error: Exception) -> str:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return WorkerDiskFull.code
-    return OutOfGpuMemory.code if isinstance(error, torch.OutOfMemoryError) else EngineFault.code
+    if isinstance(error, torch.OutOfMemoryError):
+        return OutOfGpuMemory.code
+    return EngineFault.code if device_answers() else DeviceFault.code
+
+
+def device_answers() -> bool:
+    """False once a kernel has failed: then nothing runs on the device again in this process."""
+    try:
+        if torch.cuda.is_available():
+            torch.ones(1, device="cuda").sum().item()
+    except RuntimeError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

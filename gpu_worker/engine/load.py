@@ -49,7 +49,7 @@ def load_model(name: str, models: Path, device: torch.device, offload: bool = Fa
 
     vae = part(AutoencoderKLCogVideoX, first / "vae")
     if offload:
-        _tile(vae)
+        tile(vae)
     return Model(
         tokenizer=tokenizer,
         text_encoder=part(T5EncoderModel, first / "text_encoder"),
@@ -107,7 +107,7 @@ def _image_scale(pipeline: Path) -> float:
     return 1 / factor if config.get("invert_scale_latents", False) else factor
 
 
-def _tile(vae: AutoencoderKLCogVideoX) -> None:
+def tile(vae: AutoencoderKLCogVideoX) -> None:
     """Tiles that overlap by whole latents: of others the clip comes out in another size, or not at all."""
     latent = 2 ** (len(vae.config.block_out_channels) - 1)
     high, wide = (

@@ -16,16 +16,17 @@ from gpu_worker.engine.protocol import (
     Failed,
     Finish,
     Message,
+    Progress,
     Ready,
     Render,
     decode,
     encode,
     length_of,
 )
-from video_jobs.errors import EngineDied, EngineHung, JobCancelled, ModelUnavailable, error_for
+from video_jobs.errors import ChildNotStarted, DeviceFault, EngineDied, EngineHung, JobCancelled, error_for
 
 START_LIMIT_SECONDS = 1800.0
-CANCEL_GRACE_SECONDS = 10.0
+EXIT_SECONDS = 1.0
 MAX_BACKOFF_SECONDS = 30.0
 PR_SET_PDEATHSIG = 1
 
@@ -55,26 +56,33 @@ class Child:
         self._write_fd = -1
         self._failures = 0
         self._cancelled: str | None = None
+        self._starting = asyncio.Lock()
 
     async def start(self) -> Ready:
         """Start the child unless it runs, and wait until it is ready; each failure in a row waits longer."""
-        if self.ready is not None and self.is_ready:
+        async with self._starting:
+            if self.ready is None or not self.is_ready:
+                await self.kill()
+                if self._failures:
+                    await asyncio.sleep(min(MAX_BACKOFF_SECONDS, 0.2 * 2**self._failures))
+                self._failures += 1
+                self.ready = await self._begin()
+                self._failures = 0
+                logger.info("child ready", extra={"child": self.name, "pid": self.pid})
             return self.ready
-        await self.kill()
-        if self._failures:
-            await asyncio.sleep(min(MAX_BACKOFF_SECONDS, 0.2 * 2**self._failures))
-        self._failures += 1
+
+    async def _begin(self) -> Ready:
         await self._spawn()
         try:
             message = await self._read(START_LIMIT_SECONDS)
         except TimeoutError as exc:
             await self.kill()
-            raise ModelUnavailable(f"{self.name} took too long to start") from exc
+            raise ChildNotStarted(f"{self.name} took too long to start") from exc
+        except EngineDied as exc:
+            raise ChildNotStarted(exc.detail) from exc
         if not isinstance(message, Ready):
             await self.kill()
-            raise EngineDied(f"{self.name} began with {message.kind}")
-        self.ready, self._failures = message, 0
-        logger.info("child ready", extra={"child": self.name, "pid": self.pid})
+            raise ChildNotStarted(f"{self.name} began with {message.kind}")
         return message
 
     @property
@@ -85,52 +93,48 @@ class Child:
     def pid(self) -> int | None:
         return self._process.pid if self._process else None
 
-    async def run(self, job: Render | Finish, limit_s: float, on_message: Callable[[Message], None]) -> Done:
-        """Give the child this job; JobError if it fails, dies, or is silent for longer than `limit_s`."""
+    async def run(
+        self, job: Render | Finish, silence_s: Callable[[], float], on_message: Callable[[Message], None]
+    ) -> Done:
+        """Give the child this job; JobError if it fails, dies, or tells nothing new for as long as `silence_s` says."""
         try:
             await self.start()
             if self._cancelled == job.token:
                 raise JobCancelled
             self._send(job)
-            return await self._hear(job, limit_s, on_message)
+            return await self._hear(job, silence_s, on_message)
         finally:
             # A cancel that was obeyed, or came too late, must not end an idle child when its grace is over.
             self._cancelled = None
 
-    async def _hear(self, job: Render | Finish, limit_s: float, on_message: Callable[[Message], None]) -> Done:
-        while True:
-            message = await self._read_or_kill(job, limit_s)
-            if getattr(message, "token", None) != job.token:
-                continue
-            if isinstance(message, Done):
-                return message
-            if isinstance(message, Failed):
-                raise error_for(message.code, message.detail)
-            on_message(message)
-
-    async def cancel(self, job_id: str, token: str, keep_checkpoint: bool = False) -> None:
-        """Ask for the job's end at the next step; a child that does not answer is killed."""
+    async def cancel(self, job_id: str, token: str, grace_s: float, keep_checkpoint: bool = False) -> None:
+        """Ask for the job's end at the next step; a child that has not answered when the grace is over is killed."""
         self._cancelled = token
         self._send(Cancel(job_id=job_id, token=token, keep_checkpoint=keep_checkpoint))
-        process = self._process
-        await asyncio.sleep(CANCEL_GRACE_SECONDS)
-        if self._cancelled == token and process is self._process:
+        # One that still starts is spared: it has not been given the job.
+        process = self._process if self.is_ready else None
+        await asyncio.sleep(grace_s)
+        if self._cancelled == token and process is not None and process is self._process:
             await self.kill()
 
-    async def kill(self) -> None:
+    async def kill(self) -> str:
+        """End the child if it runs; how it ended."""
         self.ready = None
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
-            logger.info("child ended", extra={"child": self.name, "status": self._process.returncode})
-            self._process = None
-        if self._transport is not None:
-            self._transport.close()
-            self._transport = None
-        if self._write_fd >= 0:
-            os.close(self._write_fd)
-            self._write_fd = -1
+        # Taken before the first wait: two that kill at once must not meet a child started in between.
+        process, self._process = self._process, None
+        transport, self._transport = self._transport, None
+        descriptor, self._write_fd = self._write_fd, -1
+        if transport is not None:
+            transport.close()
+        if descriptor >= 0:
+            os.close(descriptor)
+        if process is None:
+            return "ended"
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        how = _told(await process.wait())
+        logger.info("child ended", extra={"child": self.name, "how": how})
+        return how
 
     async def _spawn(self) -> None:
         child_reads, self._write_fd = os.pipe()
@@ -155,22 +159,59 @@ class Child:
         with contextlib.suppress(BrokenPipeError, OSError):
             os.write(self._write_fd, encode(message))
 
+    async def _hear(
+        self, job: Render | Finish, silence_s: Callable[[], float], on_message: Callable[[Message], None]
+    ) -> Done:
+        clock = asyncio.get_running_loop().time
+        deadline, newest = clock() + silence_s(), None
+        while True:
+            message = await self._read_or_kill(job, deadline - clock())
+            if getattr(message, "token", None) != job.token:
+                continue
+            if isinstance(message, Done):
+                return message
+            if isinstance(message, Failed):
+                await self._give_up(message)
+            on_message(message)
+            # A child that tells the same again and again gets nowhere.
+            if message != newest:
+                deadline = clock() + silence_s()
+            newest = message if isinstance(message, Progress) else newest
+
+    async def _give_up(self, failed: Failed) -> None:
+        error = error_for(failed.code, failed.detail)
+        if isinstance(error, DeviceFault):
+            # Nothing more will run in a process whose device has failed.
+            await self.kill()
+        raise error
+
     async def _read(self, limit_s: float) -> Message:
         async with asyncio.timeout(limit_s):
             try:
                 header = await self._reader.readexactly(4)
                 return decode(await self._reader.readexactly(length_of(header)))
             except (asyncio.IncompleteReadError, ValueError) as exc:
-                await self.kill()
-                raise EngineDied(f"{self.name} ended") from exc
+                raise EngineDied(f"{self.name} {await self._last_words()}") from exc
+
+    async def _last_words(self) -> str:
+        # A child that is ending by itself tells more than one that we end.
+        process = self._process
+        if process is not None:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), EXIT_SECONDS)
+        return await self.kill()
 
     async def _read_or_kill(self, job: Render | Finish, limit_s: float) -> Message:
         try:
             return await self._read(limit_s)
         except TimeoutError as exc:
             await self.kill()
-            raise EngineHung(f"{self.name} was silent for {limit_s:.0f} s") from exc
+            raise EngineHung(f"{self.name} told nothing new for too long") from exc
         except EngineDied:
             if self._cancelled == job.token:
                 raise JobCancelled from None
             raise
+
+
+def _told(status: int) -> str:
+    return f"ended by signal {-status} ({signal.strsignal(-status)})" if status < 0 else f"ended with status {status}"

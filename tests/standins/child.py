@@ -1,28 +1,20 @@
 """A stand-in for the engine and the finisher, for tests alone: it speaks the protocol and renders nothing.
 
-`child.py engine|finisher --step-s SECONDS --fds R W`. A prompt of `hang`, `die` or `fail:CODE` does what it says.
+`child.py engine|finisher --step-s SECONDS --fds R W`. A prompt of `hang`, `die`, `mumble`, `oom` or `fail:CODE` does
+what it says; `die@5` and so on do it at that step. Its checkpoints are the number of the step they were made at.
 """
 
 import argparse
+import errno
 import os
-import queue
 import sys
-import threading
 import time
 from pathlib import Path
 
 from gpu_worker.engine.process import die_with_parent
-from gpu_worker.engine.protocol import (
-    Cancel,
-    Done,
-    Failed,
-    Finish,
-    Progress,
-    Ready,
-    Render,
-    read_messages,
-    write_message,
-)
+from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Progress, Ready, Render
+from gpu_worker.engine.serve import JobLoop
+from video_jobs.errors import EngineFault, JobCancelled, OutOfGpuMemory, WorkerDiskFull, error_for
 from video_jobs.job import Stage
 
 STEPS = 10
@@ -30,48 +22,67 @@ STEPS = 10
 
 class StandIn:
     def __init__(self, role: str, step_s: float, read_fd: int, write_fd: int) -> None:
-        self.role, self.step_s, self.read_fd, self.write_fd = role, step_s, read_fd, write_fd
-        self.work: queue.Queue[Render | Finish | None] = queue.Queue()
-        self.cancelled: set[str] = set()
+        self.role, self.step_s = role, step_s
+        kind: type[Render] | type[Finish] = Render if role == "engine" else Finish
+        self.loop = JobLoop(read_fd, write_fd, kind, code_of)
 
     def run(self) -> None:
-        threading.Thread(target=self.listen, daemon=True).start()
         versions = {"weights_revision": "stand-in", "weights_checksum": "0", "engine_version": "stand-in"}
-        write_message(self.write_fd, Ready(versions=versions, alphabet="*" if self.role == "engine" else ""))
-        while (job := self.work.get()) is not None:
-            write_message(self.write_fd, self.answer(job))
+        self.loop.tell(Ready(versions=versions, alphabet="*") if self.role == "engine" else Ready())
+        self.loop.run(self.perform)
 
-    def listen(self) -> None:
-        for message in read_messages(self.read_fd):
-            if isinstance(message, Cancel):
-                self.cancelled.add(message.token)
-            elif isinstance(message, Render | Finish):
-                self.work.put(message)
-        os._exit(0)
-
-    def answer(self, job: Render | Finish) -> Done | Failed:
-        prompt = job.prompt if isinstance(job, Render) else ""
-        if prompt == "hang":
-            time.sleep(3600)
-        if prompt == "die":
-            os._exit(3)
-        if prompt.startswith("fail:"):
-            return Failed(job_id=job.job_id, token=job.token, code=prompt.removeprefix("fail:"))
+    def perform(self, job: Render | Finish) -> Done:
         stage = Stage.DENOISE if isinstance(job, Render) else Stage.FINISH
-        for step in range(1, STEPS + 1):
+        first = self.resume(job) if isinstance(job, Render) else 0
+        kept = time.monotonic()
+        for step in range(first + 1, STEPS + 1):
+            self.misbehave(job, step)
             time.sleep(self.step_s)
-            if job.token in self.cancelled:
-                return Failed(job_id=job.job_id, token=job.token, code="cancelled")
-            write_message(
-                self.write_fd, Progress(job_id=job.job_id, token=job.token, stage=stage, done=step, total=STEPS)
-            )
+            try:
+                self.loop.raise_if_cancelled(job)
+            except JobCancelled:
+                self.keep(job, step)
+                raise
+            self.tell(job, stage, step)
+            if isinstance(job, Render) and time.monotonic() - kept >= job.checkpoint_every_s:
+                kept = time.monotonic()
+                self.checkpoint(job, step)
         self.write_files(job)
-        return Done(
-            job_id=job.job_id,
-            token=job.token,
-            stage_seconds={stage.value: STEPS * self.step_s},
-            stages={stage.value: "stand-in"},
-        )
+        resumed = {"resumed": f"step {first}"} if first else {}
+        lean = {"memory": "lean"} if isinstance(job, Render) and job.is_lean else {}
+        seconds, stages = {stage.value: STEPS * self.step_s}, {stage.value: "stand-in"}
+        return Done(job_id=job.job_id, token=job.token, stage_seconds=seconds, stages=stages | resumed | lean)
+
+    def misbehave(self, job: Render | Finish, step: int) -> None:
+        deed, _, at = job.prompt.partition("@") if isinstance(job, Render) else ("", "", "")
+        if step != (int(at) if at.isdecimal() else 1):
+            return
+        if deed == "hang":
+            time.sleep(3600)
+        if deed == "die":
+            os._exit(3)
+        while deed == "mumble":
+            self.tell(job, Stage.DENOISE, 0)
+            time.sleep(0.01)
+        if deed == "oom" and isinstance(job, Render) and not job.is_lean:
+            raise OutOfGpuMemory("12 GiB wanted")
+        if deed.startswith("fail:"):
+            raise error_for(deed.removeprefix("fail:"))
+
+    def tell(self, job: Render | Finish, stage: Stage, step: int) -> None:
+        self.loop.tell(Progress(job_id=job.job_id, token=job.token, stage=stage, done=step, total=STEPS))
+
+    def keep(self, job: Render | Finish, step: int) -> None:
+        if isinstance(job, Render) and self.loop.is_checkpoint_asked(job):
+            self.checkpoint(job, step)
+
+    def checkpoint(self, job: Render, step: int) -> None:
+        path = Path(job.checkpoint_folder or "") / f"checkpoint-{step}.safetensors"
+        path.write_text(str(step))
+        self.loop.tell(Checkpointed(job_id=job.job_id, token=job.token, path=str(path), step=step))
+
+    def resume(self, job: Render) -> int:
+        return int(Path(job.checkpoint_path).read_text()) if job.checkpoint_path else 0
 
     def write_files(self, job: Render | Finish) -> None:
         if isinstance(job, Render):
@@ -79,6 +90,10 @@ class StandIn:
             return
         Path(job.video_path).write_bytes(f"{job.job_id} {job.token}".encode())
         Path(job.cover_path).write_bytes(b"cover")
+
+
+def code_of(error: Exception) -> str:
+    return WorkerDiskFull.code if isinstance(error, OSError) and error.errno == errno.ENOSPC else EngineFault.code
 
 
 def main() -> None:

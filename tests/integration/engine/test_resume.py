@@ -69,7 +69,7 @@ def new_render(tmp_path: Path) -> Callable[..., Render]:
 
 async def run(engine: Child, job: Render) -> tuple[Done, list[Message]]:
     heard: list[Message] = []
-    return await engine.run(job, LIMIT_S, heard.append), heard
+    return await engine.run(job, lambda: LIMIT_S, heard.append), heard
 
 
 def steps_told(heard: list[Message]) -> list[int]:
@@ -125,10 +125,10 @@ async def stopped_after(
         (after if stopping else before).append(message)
         at = steps_told(before)
         if not stopping and at and at[-1] - at[0] >= steps:
-            stopping.append(asyncio.create_task(child.cancel(job.job_id, job.token, keep_checkpoint)))
+            stopping.append(asyncio.create_task(child.cancel(job.job_id, job.token, 10.0, keep_checkpoint)))
 
     with pytest.raises(JobCancelled):
-        await child.run(job, LIMIT_S, hear)
+        await child.run(job, lambda: LIMIT_S, hear)
     for task in stopping:
         task.cancel()
     return before + after, after

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gpu_worker.engine.process import Child
+from gpu_worker.pace import Pace
 from gpu_worker.scratch import Scratch
 from gpu_worker.task import JobRun, Workshop
 from video_jobs.catalogue import load_catalogue
@@ -37,12 +38,12 @@ async def shop(store: JobStore, tmp_path: Path) -> AsyncIterator[Workshop]:
     shop = Workshop(
         store=store,
         results=FolderStore(tmp_path / "results"),
-        catalogue=load_catalogue(),
         engine=Child("engine", [sys.executable, str(STANDIN), "engine"]),
         finisher=Child("finisher", [sys.executable, str(STANDIN), "finisher"]),
         rewriter=None,
         scratch=Scratch(tmp_path / "scratch", 0),
-        hang_factor=10,
+        pace=Pace(load_catalogue(), hang_factor=10, hang_floor_s=1),
+        checkpoint_every_s=3600,
     )
     yield shop
     await shop.engine.kill()

@@ -33,7 +33,7 @@ def render(prompt: str, folder: Path) -> Render:
 async def test_child_tells_every_step_and_then_that_it_is_done(engine: Child, tmp_path: Path) -> None:
     heard: list[Message] = []
 
-    done = await engine.run(render("a cat", tmp_path), 5, heard.append)
+    done = await engine.run(render("a cat", tmp_path), lambda: 5, heard.append)
 
     assert done.stages == {"denoise": "stand-in"}
     assert [message.done for message in heard if isinstance(message, Progress)] == list(range(1, 11))
@@ -41,9 +41,9 @@ async def test_child_tells_every_step_and_then_that_it_is_done(engine: Child, tm
 
 async def test_dead_child_is_an_error_and_is_started_again(engine: Child, tmp_path: Path) -> None:
     with pytest.raises(EngineDied):
-        await engine.run(render("die", tmp_path), 5, print)
+        await engine.run(render("die", tmp_path), lambda: 5, print)
 
-    await engine.run(render("a cat", tmp_path), 5, print)
+    await engine.run(render("a cat", tmp_path), lambda: 5, print)
 
 
 async def test_silent_child_is_ended(engine: Child, tmp_path: Path) -> None:
@@ -51,22 +51,19 @@ async def test_silent_child_is_ended(engine: Child, tmp_path: Path) -> None:
     first = engine.pid
 
     with pytest.raises(EngineHung):
-        await engine.run(render("hang", tmp_path), 0.2, print)
+        await engine.run(render("hang", tmp_path), lambda: 0.2, print)
 
     await engine.start()
     assert engine.pid != first
 
 
-async def test_child_that_obeyed_a_cancel_lives_on(
-    engine: Child, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("gpu_worker.engine.process.CANCEL_GRACE_SECONDS", 0.3)
+async def test_child_that_obeyed_a_cancel_lives_on(engine: Child, tmp_path: Path) -> None:
     await engine.start()
     first = engine.pid
-    run = asyncio.create_task(engine.run(render("a cat", tmp_path), 5, print))
+    run = asyncio.create_task(engine.run(render("a cat", tmp_path), lambda: 5, print))
     await asyncio.sleep(0.03)
 
-    cancel = asyncio.create_task(engine.cancel("1", "1:a"))
+    cancel = asyncio.create_task(engine.cancel("1", "1:a", 0.3))
     with pytest.raises(JobCancelled):
         await run
     await cancel
@@ -77,10 +74,10 @@ async def test_child_that_obeyed_a_cancel_lives_on(
 async def test_job_that_is_cancelled_while_its_child_starts_is_not_begun(engine: Child, tmp_path: Path) -> None:
     heard: list[Message] = []
     engine._failures = 1
-    run = asyncio.create_task(engine.run(render("a cat", tmp_path), 5, heard.append))
+    run = asyncio.create_task(engine.run(render("a cat", tmp_path), lambda: 5, heard.append))
     await asyncio.sleep(0.1)
 
-    cancel = asyncio.create_task(engine.cancel("1", "1:a"))
+    cancel = asyncio.create_task(engine.cancel("1", "1:a", 0.3))
     with pytest.raises(JobCancelled):
         await run
     cancel.cancel()

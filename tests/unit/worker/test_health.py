@@ -14,7 +14,7 @@ from gpu_worker.health import WorkerHealth
 @pytest.fixture
 def worker() -> SimpleNamespace:
     """What the listener asks of a worker."""
-    return SimpleNamespace(runs={}, engine_is_ready=True, is_stopping=False, disk_is_full=False)
+    return SimpleNamespace(runs={}, trouble=lambda: None)
 
 
 @pytest.fixture
@@ -32,15 +32,15 @@ async def client(worker: SimpleNamespace) -> AsyncIterator[httpx2.AsyncClient]:
     await asyncio.gather(listener, return_exceptions=True)
 
 
-@pytest.mark.parametrize(("name", "value"), [("engine_is_ready", False), ("is_stopping", True), ("disk_is_full", True)])
-async def test_worker_that_cannot_take_jobs_is_alive_but_not_ready(
-    name: str, value: bool, worker: SimpleNamespace, client: httpx2.AsyncClient
+async def test_worker_that_cannot_take_jobs_is_alive_but_not_ready_and_says_why(
+    worker: SimpleNamespace, client: httpx2.AsyncClient
 ) -> None:
     assert (await client.get("/readyz")).status_code == 200
 
-    setattr(worker, name, value)
+    worker.trouble = lambda: "scratch disk full"
+    refused = await client.get("/readyz")
 
-    assert (await client.get("/readyz")).status_code == 503
+    assert (refused.status_code, refused.text) == (503, "not ready: scratch disk full\n")
     assert (await client.get("/healthz")).status_code == 200
 
 
