@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help up test chart-test check fix docs bench prove-limits clean install
+.PHONY: $(shell grep -oE '^[a-z-]+:' $(MAKEFILE_LIST) | tr -d :)
 
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -46,6 +46,9 @@ bench: $(INSTALLED)  ## Measure latency, gateway cost and a whole render; ARGS=-
 
 prove-limits: $(INSTALLED)  ## Measure what bodies, bombs and slow clients do; ARGS=--write keeps the table
 	$(BIN)/python -P tests/bench/limits.py $(ARGS)
+
+fuzz: $(INSTALLED)  ## Send 50,000 generated requests and judge every answer; ARGS=--write keeps the table
+	$(BIN)/python -P tests/fuzz/run.py $(ARGS)
 
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist

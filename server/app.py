@@ -21,7 +21,7 @@ from server.keys import KeyRing
 from server.methods import Methods
 from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
-from server.zhipu import routes, tasks
+from server.zhipu import openapi, routes, tasks
 from video_jobs.catalogue import load_catalogue
 from video_jobs.links import LinkSigner, open_links, secret_file
 from video_jobs.queue import lazy_redis
@@ -46,6 +46,7 @@ def create_app(settings: GatewaySettings) -> FastAPI:
     if not settings.strict:
         app.include_router(tasks.router, prefix=settings.prefix)
     app.include_router(admin)
+    app.include_router(openapi.router)
     app.include_router(files.router)
     app.include_router(health.router)
     app.add_middleware(Methods, routes=app.routes, origins=settings.cors_origins)

@@ -16,7 +16,7 @@ HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"
 REDIRECT_SECONDS = 300
 
 
-@router.api_route("/files/{key:path}", methods=["GET", "HEAD"], include_in_schema=False)
+@router.api_route("/files/{key:path}", methods=["GET", "HEAD"])
 async def read_file(key: str, request: Request, house: TheHouse, expires: str = "", signature: str = "") -> Response:
     """The object, whole or the range that was asked for."""
     if not (expires.isascii() and expires.isdigit() and len(expires) < 16):

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from server.deps import TheHouse
 
-router = APIRouter(include_in_schema=False)
+router = APIRouter()
 logger = logging.getLogger(__name__)
 
 
