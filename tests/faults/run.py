@@ -1,4 +1,4 @@
-"""The storms with names: `run.py long --slices N` adds N storms of 20 minutes to those that are kept.
+"""The storms with names: `run.py long --slices N` is N storms of 20 minutes, whose figures add up over many calls.
 
 Every slice is kept as JSON; the table is always of all that are kept. `--write` puts it into docs/benchmarks/.
 """
