@@ -48,10 +48,27 @@ def say(text: str) -> None:
 def up(args: argparse.Namespace) -> int:
     try:
         with _alone(args.state):
-            return House(args).run()
+            house = House(args)
+            _pull(args.model, args.state)
+            return house.run()
     except (CannotStart, NoRedisHere, NoSuchCheckpoint) as error:
         say(f"cogvideox-server up: {error}")
         return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _pull(model: str, state: Path) -> None:
+    """Weights that are not here yet come before anything starts: with a bar, and one line if they cannot come."""
+    if model == "tiny" or Path(model).is_dir():
+        return
+    from gpu_worker.weights.pull import model_folder
+    from video_jobs.errors import ModelUnavailable
+
+    try:
+        model_folder(model, state / "models", say)
+    except ModelUnavailable as exc:
+        raise CannotStart(str(exc)) from exc
 
 
 @contextlib.contextmanager
@@ -115,7 +132,7 @@ class House:
             "worker",
             lambda: asyncio.run(_ready_workers(environment["COGVIDEOX_REDIS_URL"])) >= self._workers,
             "no worker is ready",
-            # Weights of tens of gigabytes may come from a hub first; a worker that gives up ends by itself.
+            # Tens of gigabytes may have to be read from a slow disk.
             seconds=math.inf,
         )
 

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import sys
 import time
 from contextlib import nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from gpu_worker.engine.resume import Checkpoints, made_for
 from gpu_worker.engine.rewrite import LocalRewriter
 from gpu_worker.engine.serve import JobLoop
 from gpu_worker.engine.text import alphabet
-from video_jobs.errors import DeviceFault, EngineFault, OutOfGpuMemory, WorkerDiskFull
+from video_jobs.errors import DeviceFault, EngineFault, ModelUnavailable, OutOfGpuMemory, WorkerDiskFull
 from video_jobs.job import Stage
 from video_jobs.logs import set_up_logs
 
@@ -81,7 +82,11 @@ def main() -> None:
     read_fd, write_fd = args.fds
     die_with_parent(read_fd)
     set_up_logs("WARNING")
-    model = load_model(args.model, args.models, pick_device(args.device), args.offload)
+    try:
+        model = load_model(args.model, args.models, pick_device(args.device), args.offload)
+    except ModelUnavailable as error:
+        # An operator's mistake, or a hub that is away: the reason is the news, not our stack.
+        sys.exit(str(error))
     rewriter = LocalRewriter(args.rewriter, model.device) if args.rewriter else None
     versions = {
         "weights_revision": model.revision,

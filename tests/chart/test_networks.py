@@ -4,7 +4,7 @@ import ipaddress
 
 import pytest
 
-from server.fetch import is_public
+from server.addresses import is_public
 
 from .conftest import Helm, Rendered, ci_values, overlay
 

@@ -1,5 +1,6 @@
 """The command line itself: help worth reading, one line for a wrong option, one line for what cannot start."""
 
+import os
 import socket
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import MAX_SOCKET_PATH, redis_binary, socket_path
 
 
-def run(*args: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([sys.executable, "-P", "-m", "cogvideox_server", *args], capture_output=True, text=True)
+def run(*args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-P", "-m", "cogvideox_server", *args]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
 
 
 COMMANDS = (
@@ -48,6 +50,17 @@ def test_taken_port_is_told_before_anything_starts(tmp_path: Path) -> None:
 
     assert (said.returncode, said.stderr.count("\n")) == (1, 1)
     assert "--port" in said.stderr
+
+
+def test_model_that_cannot_come_is_told_before_anything_starts(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    wrong = ["--model", "nobody/nothing", "--checkpoint", "cogvideox-2b"]
+    said = run("up", "--port", "0", "--state", str(state), *wrong, HF_HUB_OFFLINE="1")
+
+    assert said.returncode == 1
+    assert "nobody/nothing" in said.stderr.splitlines()[0]
+    assert "Traceback" not in said.stderr
+    assert not (state / "redis").exists()
 
 
 def test_keys_without_redis_say_so(tmp_path: Path) -> None:
