@@ -36,6 +36,7 @@ from video_jobs.store import Charge, JobStore, Requeue
 IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
 LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
+SETTLE_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -242,6 +243,7 @@ class JobRun:
         if isinstance(ending, WorkerDiskFull):
             self._shop.scratch.fell_short()
         if ending.retryable:
+            await self._checkpoints.settle(SETTLE_SECONDS)
             return await self._requeue(ending.code, _charge(ending), self._why(ending))
         return await self._publish(self._failure(ending, JobState.FAILED))
 

@@ -1,7 +1,8 @@
 """A stand-in for the engine and the finisher, for tests alone: it speaks the protocol and renders nothing.
 
 `child.py engine|finisher --step-s SECONDS --fds R W`. A prompt of `hang`, `die`, `mumble`, `oom` or `fail:CODE` does
-what it says; `die@5` and so on do it at that step. Its checkpoints are the number of the step they were made at.
+what it says, `faint` is to die unless it goes on from a checkpoint; `die@5` and so on do it at that step. Its
+checkpoints are the number of the step they were made at.
 """
 
 import argparse
@@ -59,7 +60,7 @@ class StandIn:
             return
         if deed == "hang":
             time.sleep(3600)
-        if deed == "die":
+        if deed == "die" or (deed == "faint" and isinstance(job, Render) and not job.checkpoint_path):
             os._exit(3)
         while deed == "mumble":
             self.tell(job, Stage.DENOISE, 0)

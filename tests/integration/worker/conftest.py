@@ -3,12 +3,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from arq.connections import ArqRedis
 
+from gpu_worker.task import Workshop
+from tests.integration.worker.shop import close_shop, open_shop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.job import Job, JobRecord, VideoSpec
 from video_jobs.store import JobStore
@@ -22,15 +24,25 @@ def store(redis_client: ArqRedis) -> JobStore:
     return JobStore(redis_client, lease_s=LEASE_SECONDS)
 
 
+@pytest.fixture
+async def shop(store: JobStore, tmp_path: Path) -> AsyncIterator[Workshop]:
+    shop = open_shop(store, tmp_path)
+    yield shop
+    await close_shop(shop)
+
+
 class WorkerProcess:
     """A worker parent as a process of its own, with stand-in children."""
 
-    def __init__(self, redis_url: str, state: Path, engine_step_s: float, finisher_step_s: float) -> None:
+    def __init__(
+        self, redis_url: str, state: Path, engine_step_s: float, finisher_step_s: float, **settings: object
+    ) -> None:
         self.log = state / f"worker-{len(list(state.glob('worker-*')))}.log"
         environment = os.environ | {
             "COGVIDEOX_REDIS_URL": redis_url,
             "COGVIDEOX_STATE": str(state),
             "COGVIDEOX_LEASE_SECONDS": str(LEASE_SECONDS),
+            **{f"COGVIDEOX_{name.upper()}": str(value) for name, value in settings.items()},
         }
         argv = [sys.executable, "-P", str(STANDINS / "worker.py"), str(engine_step_s), str(finisher_step_s)]
         with self.log.open("wb") as log:
@@ -70,8 +82,10 @@ def is_alive(pid: int) -> bool:
 def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., WorkerProcess]]:
     started: list[WorkerProcess] = []
 
-    def start(engine_step_s: float = 0.01, finisher_step_s: float = 0.01, url: str = redis_url) -> WorkerProcess:
-        started.append(WorkerProcess(url, tmp_path, engine_step_s, finisher_step_s))
+    def start(
+        engine_step_s: float = 0.01, finisher_step_s: float = 0.01, url: str = redis_url, **settings: object
+    ) -> WorkerProcess:
+        started.append(WorkerProcess(url, tmp_path, engine_step_s, finisher_step_s, **settings))
         return started[-1]
 
     yield start

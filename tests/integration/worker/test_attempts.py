@@ -1,22 +1,11 @@
 """One attempt after another, in this process, with stand-in children and a rewriter that a test controls."""
 
-import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
-import pytest
-
-from gpu_worker.engine.process import Child
-from gpu_worker.pace import Pace
-from gpu_worker.scratch import Scratch
-from gpu_worker.task import JobRun, Workshop
-from video_jobs.catalogue import load_catalogue
+from gpu_worker.task import Workshop
+from tests.integration.worker.shop import attempt
 from video_jobs.errors import RewriterUnavailable
 from video_jobs.job import ImageRef, JobState
-from video_jobs.results import FolderStore
-from video_jobs.store import JobStore
-
-STANDIN = Path(__file__).parents[2] / "standins" / "child.py"
 
 
 class Rewriter:
@@ -31,30 +20,6 @@ class Rewriter:
         if not self.answers:
             raise RewriterUnavailable
         return self.answers.pop(0)
-
-
-@pytest.fixture
-async def shop(store: JobStore, tmp_path: Path) -> AsyncIterator[Workshop]:
-    shop = Workshop(
-        store=store,
-        results=FolderStore(tmp_path / "results"),
-        engine=Child("engine", [sys.executable, str(STANDIN), "engine"]),
-        finisher=Child("finisher", [sys.executable, str(STANDIN), "finisher"]),
-        rewriter=None,
-        scratch=Scratch(tmp_path / "scratch", 0),
-        pace=Pace(load_catalogue(), hang_factor=10, hang_floor_s=1),
-        checkpoint_every_s=3600,
-    )
-    yield shop
-    await shop.engine.kill()
-    await shop.finisher.kill()
-    shop.scratch.close()
-
-
-async def attempt(shop: Workshop) -> None:
-    claim = await shop.store.claim("w1", ["tiny"])
-    assert claim is not None
-    await JobRun(shop, claim, lambda: None).run()
 
 
 async def test_retry_renders_the_recorded_rewrite(shop: Workshop, queue_job) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Ready, Render, decode, length_of
 from video_jobs.catalogue import load_catalogue
-from video_jobs.errors import EngineDied, EngineHung, JobCancelled
+from video_jobs.errors import ChildNotStarted, DeviceFault, EngineDied, EngineHung, JobCancelled
 from video_jobs.job import VideoSpec
 
 STANDIN = Path(__file__).parents[2] / "standins" / "child.py"
@@ -44,6 +45,61 @@ async def test_dead_child_is_an_error_and_is_started_again(engine: Child, tmp_pa
         await engine.run(render("die", tmp_path), lambda: 5, print)
 
     await engine.run(render("a cat", tmp_path), lambda: 5, print)
+
+
+async def test_child_tells_how_it_died(engine: Child, tmp_path: Path) -> None:
+    with pytest.raises(EngineDied, match="ended with status 3"):
+        await engine.run(render("die", tmp_path), lambda: 5, print)
+
+    run = asyncio.create_task(engine.run(render("hang", tmp_path), lambda: 5, print))
+    await until_ready(engine)
+    assert engine.pid is not None
+    os.kill(engine.pid, signal.SIGKILL)
+    with pytest.raises(EngineDied, match="ended by signal 9"):
+        await run
+
+
+async def until_ready(child: Child) -> None:
+    async with asyncio.timeout(5):
+        while not child.is_ready:
+            await asyncio.sleep(0.01)
+
+
+async def test_child_that_tells_the_same_again_and_again_is_ended(engine: Child, tmp_path: Path) -> None:
+    with pytest.raises(EngineHung):
+        await engine.run(render("mumble", tmp_path), lambda: 0.3, lambda _: None)
+
+    assert not engine.is_ready
+
+
+async def test_child_whose_device_failed_is_replaced(engine: Child, tmp_path: Path) -> None:
+    await engine.start()
+    first = engine.pid
+
+    with pytest.raises(DeviceFault):
+        await engine.run(render("fail:device_fault", tmp_path), lambda: 5, print)
+
+    await engine.start()
+    assert engine.pid != first
+
+
+async def test_child_that_does_not_start_is_no_fault_of_the_job(tmp_path: Path) -> None:
+    child = Child("engine", [sys.executable, "-c", "raise SystemExit(7)"])
+
+    with pytest.raises(ChildNotStarted, match="status 7"):
+        await child.run(render("a cat", tmp_path), lambda: 5, print)
+
+
+async def test_child_that_ignores_a_cancel_is_killed_when_the_grace_is_over(engine: Child, tmp_path: Path) -> None:
+    run = asyncio.create_task(engine.run(render("hang", tmp_path), lambda: 60, print))
+    await until_ready(engine)
+    await asyncio.sleep(0.05)
+
+    await engine.cancel("1", "1:a", 0.2)
+
+    with pytest.raises(JobCancelled):
+        await run
+    assert not engine.is_ready
 
 
 async def test_silent_child_is_ended(engine: Child, tmp_path: Path) -> None:
