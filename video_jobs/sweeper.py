@@ -39,6 +39,15 @@ class Sweeper:
                 swept += await self._store.expire(record.job, until)
         return swept
 
+    async def sweep_checkpoints(self) -> int:
+        """Delete where ended jobs stood: a worker that ends a job does so itself, but not every job ends in one."""
+        spent = keys.schedule("spent")
+        found: list[bytes] = await self._store.redis.srandmember(spent, AT_ONCE)  # type: ignore[misc]
+        for key in found:
+            await asyncio.to_thread(self._results.delete, key.decode())
+            await self._store.redis.srem(spent, key)  # type: ignore[misc]
+        return len(found)
+
     async def sweep_objects(self) -> int:
         """Delete what zombies, crashes and refused requests left in the store."""
         swept = 0
@@ -77,6 +86,7 @@ async def run_sweeper(sweeper: Sweeper, store: JobStore) -> None:
         try:
             for name, every, sweep in (
                 ("jobs", EVERY_SECONDS, sweeper.sweep_jobs),
+                ("checkpoints", EVERY_SECONDS, sweeper.sweep_checkpoints),
                 ("objects", OBJECTS_EVERY_SECONDS, sweeper.sweep_objects),
             ):
                 if await store.redis.set(keys.schedule(f"swept-{name}"), 1, nx=True, ex=every) and (n := await sweep()):

@@ -9,6 +9,8 @@ local REAPED, WAITING_SEQ, CANCELS = KEYS[10], KEYS[11], KEYS[12]
 local DELAYED, DEADLINES, ENDED = KEYS[14] .. 'delayed', KEYS[14] .. 'deadlines', KEYS[14] .. 'ended'
 -- Routes that give no job out, and how many open jobs need each stored image.
 local PAUSED, IMAGES = KEYS[14] .. 'paused', KEYS[14] .. 'images'
+-- Checkpoints that nobody will go on from: the sweeper deletes them.
+local SPENT = KEYS[14] .. 'spent'
 local WAKE_TOKENS = 255
 
 local clock = redis.call('TIME')
@@ -75,6 +77,8 @@ local function end_job(id, state, code, message)
   settle(id, state)
   redis.call('HSET', JOB .. id, 'state', state, 'finished_ms', now)
   redis.call('ZADD', ENDED, now, id)
+  local checkpoint = get(id, 'checkpoint')
+  if checkpoint then redis.call('SADD', SPENT, checkpoint) end
   need_image(id, -1)
   if code ~= '' then redis.call('HSET', JOB .. id, 'error_code', code, 'error_message', message) end
   audit(id, state, code)

@@ -5,7 +5,8 @@ local id, state = ARGV[1], get(ARGV[1], 'state')
 if not state then return 'unknown' end
 if state ~= 'failed' or get(id, 'deleted_ms') then return 'not failed' end
 redis.call('HDEL', JOB .. id, 'outcome', 'error_code', 'error_message', 'finished_ms', 'started_ms', 'token', 'gpu_ms',
-  'failed_attempts', 'engine_deaths', 'lost_leases', 'handed_on_as', 'stage', 'progress')
+  'failed_attempts', 'engine_deaths', 'lost_leases', 'handed_on_as', 'stage', 'progress',
+  'checkpoint', 'checkpoint_step', 'furthest_step')
 redis.call('ZREM', DEAD, id)
 redis.call('ZREM', ENDED, id)
 local cost = number(JOB .. id, 'cost')

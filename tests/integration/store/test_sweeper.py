@@ -10,7 +10,7 @@ import pytest
 from video_jobs import keys
 from video_jobs.job import Claim, ImageRef, Job, JobState, Outcome, VideoFile
 from video_jobs.results import FolderStore
-from video_jobs.store import JobStore
+from video_jobs.store import Charge, JobStore
 from video_jobs.sweeper import DAY_SECONDS, Sweeper
 
 NewJob = Callable[..., Job]
@@ -135,3 +135,39 @@ async def test_image_stays_while_a_job_needs_it(
 
     assert await sweeper.sweep_objects() == 1
     assert not image.exists()
+
+
+async def test_checkpoint_of_a_job_that_ended_outside_a_worker_is_deleted(
+    store: JobStore, results: FolderStore, sweeper: Sweeper, new_job: NewJob
+) -> None:
+    ended, going_on = new_job(), new_job()
+    paths, claims = {}, []
+    for job in (ended, going_on):
+        await store.accept(job)
+        claims.append(await claim_of(store))
+        key = f"checkpoints/{job.id}/1-ab/4.safetensors"
+        paths[job.id] = put(results, key, days_old=0)
+        await store.checkpointed(claims[-1], key, 4)
+    for claim in claims:
+        await store.requeue(claim, "drained", Charge.FREE)
+    await store.cancel(ended.tenant, ended.id)
+
+    assert await sweeper.sweep_checkpoints() == 1
+    assert await sweeper.sweep_checkpoints() == 0
+
+    assert not paths[ended.id].exists()
+    assert paths[going_on.id].exists()
+
+
+async def test_operators_retry_starts_anew(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await store.accept(job)
+    claim = await claim_of(store)
+    await store.checkpointed(claim, "checkpoints/1/1-ab/4.safetensors", 4)
+    await store.finish(claim, Outcome(state=JobState.FAILED, error_code="internal_fault", error_message="x"))
+
+    await store.retry(job.id, "operator")
+
+    record = await store.get(job.id)
+    assert record is not None
+    assert (record.state, record.checkpoint) == (JobState.QUEUED, None)
