@@ -53,13 +53,27 @@ def open_pool(url: str, retry: Retry, retry_on: list[type[Exception]], answer_s:
     # A demoted master refuses writes; asked again, the Sentinels name its successor.
     options: dict[str, Any] = {"retry": retry, "retry_on_error": [*retry_on, ReadOnlyError]}
     options |= {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": answer_s}
-    if url.startswith("sentinel://"):
-        return _sentinel_pool(url, options)
     try:
-        pool: ConnectionPool = ConnectionPool.from_url(url, **options)
+        pool = (
+            _sentinel_pool(url, options) if url.startswith("sentinel://") else ConnectionPool.from_url(url, **options)
+        )
     except ValueError as exc:
         raise BadRedisUrl from exc
+    pool.connection_class = _sturdy(pool.connection_class)
     return pool
+
+
+def _sturdy(kind: type[Any]) -> type[Any]:
+    """uvloop raises RuntimeError for a connection that the peer has just closed: to the pool that is a lost one too."""
+
+    class Sturdy(kind):  # type: ignore[misc]
+        async def send_packed_command(self, *args: Any, **named: Any) -> None:
+            try:
+                await super().send_packed_command(*args, **named)
+            except RuntimeError as exc:
+                raise RedisConnectionError(str(exc)) from exc
+
+    return Sturdy
 
 
 def _sentinel_pool(url: str, options: dict[str, Any]) -> ConnectionPool:

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 import redis
+import uvloop
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cogvideox_server.redis import redis_binary
 from video_jobs.queue import BadRedisUrl, lazy_redis, open_redis
@@ -147,3 +149,19 @@ async def eventually_set(client: redis.asyncio.Redis) -> None:
 def test_a_wrong_url_is_told(url: str) -> None:
     with pytest.raises(BadRedisUrl):
         lazy_redis(url)
+
+
+def test_under_uvloop_too_a_connection_closed_by_the_peer_is_a_connection_error(redis_url: str) -> None:
+    async def send_into_closed() -> None:
+        client = lazy_redis(redis_url)
+        connection = await client.connection_pool.get_connection()
+        connection._writer.transport.abort()
+        await asyncio.sleep(0.01)
+        with pytest.raises(RedisConnectionError):
+            await connection.send_command("PING")
+        await client.connection_pool.release(connection)
+        assert await client.ping()
+        await client.aclose()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(send_into_closed())
