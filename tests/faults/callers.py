@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 PATIENCE_SECONDS = 15.0
-POLL_SECONDS = 0.7
+POLL_SECONDS = 1.2
 # How often a caller does something special, of a thousand jobs.
 CANCELLED, DOUBLED, OTHER_BODY, FINAL_ERROR, POISON = 40, 40, 20, 15, 3
 

@@ -172,9 +172,10 @@ def charged_alone(evidence: Evidence) -> Iterator[str]:
             yield f"I5 {job_id} ({prompt!r}) succeeded"
         ends = Counter(attempt.ended_by for attempt in record.attempts)
         charge = evidence.charges[job_id]
-        # The charge that was one too many is written as what it led to.
+        # What came after a charge may be written over it: the verdict, or an ending that came in late.
         deaths = ends["engine_died"] + ends["engine_hung"] + ends["poison"]
-        if charge["engine_deaths"] > deaths or charge["lost_leases"] > ends["lease lost"] + ends["poison"]:
+        leases = ends["lease lost"] + ends["poison"] + (record.state.is_final and record.error_code != "poison")
+        if charge["engine_deaths"] > deaths or charge["lost_leases"] > leases:
             yield f"I5 {job_id} was charged {charge} for attempts that ended by {dict(ends)}"
 
 

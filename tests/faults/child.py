@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--job-s", type=float, required=True)
     parser.add_argument("--fds", nargs=2, type=int, required=True)
     args = parser.parse_args()
-    die_with_parent()
+    die_with_parent(args.fds[0])
     StandIn(args.role, args.job_s, *args.fds).run()
 
 

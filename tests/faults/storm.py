@@ -3,21 +3,22 @@
 import argparse
 import asyncio
 import contextlib
+import json
 import secrets
 import sys
 import tempfile
 import time
+import urllib.request
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-import boto3
-
 from tests.faults.callers import Callers, read_history
 from tests.faults.checker import Evidence, gather, violations
 from tests.faults.figures import Figures, measure, table
-from tests.faults.fleet import BUCKET, Fleet, Shape
+from tests.faults.fleet import Fleet, Shape
 from tests.faults.nemesis import Nemesis
 
 CALM_SECONDS = 150.0
@@ -71,16 +72,16 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
 async def _evidence(fleet: Fleet, folder: Path) -> Evidence:
     # The last attempts still tidy their scratch folders up.
     await asyncio.sleep(1.0)
-    objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint)
+    objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint, folder)
     return gather(fleet.redis_url, objects, folder, read_history(folder), fleet.points.events())
 
 
-def read_bucket(endpoint: str) -> dict[str, bytes]:
-    credentials = {"aws_access_key_id": "AKIDEXAMPLE", "aws_secret_access_key": "not-a-secret"}
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1", **credentials)
-    pages = client.get_paginator("list_objects_v2").paginate(Bucket=BUCKET)
-    names = [found["Key"] for page in pages for found in page.get("Contents", [])]
-    return {name: client.get_object(Bucket=BUCKET, Key=name)["Body"].read() for name in names}
+def read_bucket(endpoint: str, folder: Path) -> dict[str, bytes]:
+    path = folder / "bucket.zip"
+    told = json.dumps({"path": str(path)}).encode()
+    urllib.request.urlopen(f"{endpoint}/_dump", data=told, timeout=300).close()
+    with zipfile.ZipFile(path) as objects:
+        return {name: objects.read(name) for name in objects.namelist()}
 
 
 def run(shape: Shape, plan: Plan, folder: Path | None = None) -> Figures:
