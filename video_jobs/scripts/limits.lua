@@ -61,7 +61,10 @@ end
 -- GCRA: a key holds the time at which it would be idle again; a whole minute's calls may come at once.
 local function rate(kind, tenant, who, most)
   local key = named(kind, string.sub(who[3], 2) .. ':' .. tenant)
-  local idle_us = math.max(tonumber(redis.call('GET', key) or 0), now_us) + MINUTE_US / most
+  local was_idle_us = tonumber(redis.call('GET', key) or 0)
+  -- So far ahead it was never put: the clock went back, and closes nobody out.
+  if was_idle_us > now_us + MINUTE_US + 1000000 then was_idle_us = 0 end
+  local idle_us = math.max(was_idle_us, now_us) + MINUTE_US / most
   local spare_us = now_us + MINUTE_US - idle_us
   return {key = key, idle_us = idle_us, most = most, spare = math.floor(spare_us * most / MINUTE_US),
     late_ms = -spare_us / 1000, full_ms = math.ceil((idle_us - now_us) / 1000)}

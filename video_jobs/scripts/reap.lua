@@ -12,6 +12,17 @@ if now - before > tonumber(ARGV[2]) then
   end
   return {}
 end
+-- The clock went back: a lease or a pause that the old clock gave would last longer by the whole step.
+local back = before - now
+if back > tonumber(ARGV[2]) then
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '(' .. before, '+inf')) do
+    redis.call('ZADD', LEASES, now + ARGV[1], id)
+    audit(id, 'lease shortened', 'the clock went back')
+  end
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', DELAYED, '(' .. before, '+inf')) do
+    redis.call('ZINCRBY', DELAYED, -back, id)
+  end
+end
 local handed_on = {}
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', LEASES, '-inf', now, 'LIMIT', 0, ARGV[3])) do
   if redis.call('HINCRBY', JOB .. id, 'lost_leases', 1) >= tonumber(ARGV[4]) then
