@@ -23,7 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from redis.asyncio import Redis
 
 from cogvideox_server.redis import redis_binary
-from tests.faults.model import GAP_MS, LEASE_MS, Model
+from tests.faults.model import FINAL, GAP_MS, LEASE_MS, Model
 from tests.faults.scripts import ClockedStore, new_job, observed
 from video_jobs.job import Claim, JobState, Outcome
 from video_jobs.store import Charge, Verdict
@@ -31,8 +31,11 @@ from video_jobs.store import Charge, Verdict
 EVENTS = (
     *("stall", "zombie", "ambiguous accept", "overtaken accept", "ambiguous claim", "arrived twice"),
     *("redis gap", "clock forward", "clock back", "late finish", "cancel against finish", "poison", "lost leases"),
+    *("start too late", "run too long", "retried", "held back", "queue paused"),
 )
-HOUR_MS = 3_600_000
+HOUR_MS, MOST_JOBS = 3_600_000, 8
+LIMITS_MS = [(0, 0), (0, 0), (30_000, 0), (0, 40_000)]
+"""How late a job may start and how long it may run; 0 is for ever."""
 REQUESTS, BODIES, WORKERS = ["r1", "r2", "r3"], ["a", "b"], ["w1", "w2"]
 T = TypeVar("T")
 
@@ -73,20 +76,24 @@ class JobMachine(RuleBasedStateMachine):
         self.store.arrives_twice = arrives_twice
         self.events["arrived twice"] += arrives_twice
 
+    @property
+    def has_room(self) -> bool:
+        return len(self.model.jobs) < MOST_JOBS
+
     # The callers.
 
-    @precondition(lambda self: len(self.model.jobs) < 4)
+    @precondition(lambda self: self.has_room)
     @rule(request=st.sampled_from(REQUESTS), body=st.sampled_from(BODIES), again=st.booleans())
     def admit(self, request: str, body: str, again: bool) -> None:
         self.twice(again)
         self._admit(request, body, self._new_id())
 
     @precondition(lambda self: self.held)
-    @rule(data=st.data(), again=st.booleans())
-    def accept(self, data: st.DataObject, again: bool) -> None:
+    @rule(data=st.data(), again=st.booleans(), limits_ms=st.sampled_from(LIMITS_MS))
+    def accept(self, data: st.DataObject, again: bool, limits_ms: tuple[int, int]) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.held)))
         self.twice(again)
-        self._accept(job_id)
+        self._accept(job_id, limits_ms)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), again=st.booleans())
@@ -96,7 +103,7 @@ class JobMachine(RuleBasedStateMachine):
         self.run(self.store.release("acme", self.held[job_id][0], job_id))
         self.model.release(self.held.pop(job_id)[0], job_id)
 
-    @precondition(lambda self: len(self.model.jobs) < 4)
+    @precondition(lambda self: self.has_room)
     @rule(body=st.sampled_from(BODIES))
     def ambiguous_accept(self, body: str) -> None:
         """The job is written, its answer lost; the caller asks again under the same request id."""
@@ -108,7 +115,7 @@ class JobMachine(RuleBasedStateMachine):
         assert self._accept(first) == first
         self.events["ambiguous accept"] += 1
 
-    @precondition(lambda self: len(self.model.jobs) < 4)
+    @precondition(lambda self: self.has_room)
     @rule(bodies=st.tuples(st.sampled_from(BODIES), st.sampled_from(BODIES)))
     def overtaken_accept(self, bodies: tuple[str, str]) -> None:
         """A gateway sleeps past its reservation; another copy takes it over and wins."""
@@ -133,6 +140,25 @@ class JobMachine(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(sorted(self.model.jobs)))
         self.twice(again)
         assert self.run(self.store.forget("acme", job_id)) == self.model.forget(job_id)
+
+    @precondition(lambda self: self.model.in_state("failed"))
+    @rule(data=st.data())
+    def retry(self, data: st.DataObject) -> None:
+        """An operator gives a failed job another life; nothing of its earlier one counts."""
+        job_id = data.draw(st.sampled_from(self.model.in_state("failed")))
+        answer = self.model.retry(job_id)
+        assert self.run(self.store.retry(job_id, "operator")) == answer
+        self.events["retried"] += answer == "queued"
+
+    @rule()
+    def pause(self) -> None:
+        """A paused queue gives nothing out, takes everything in, and changes nothing that runs."""
+        assert self.run(self.store.pause("*", "operator"))
+        self.model.is_paused = True
+        assert self._claim("w1") is None
+        assert self.run(self.store.resume("*", "operator"))
+        self.model.is_paused = False
+        self.events["queue paused"] += 1
 
     @rule()
     def ask_for_what_is_not_mine(self) -> None:
@@ -181,7 +207,7 @@ class JobMachine(RuleBasedStateMachine):
 
     # The events that random steps find too seldom.
 
-    @precondition(lambda self: self.model.in_state("running"))
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data())
     def stall(self, data: st.DataObject) -> None:
         """A worker stops for longer than its lease; the job goes to another, and the first one wakes."""
@@ -211,7 +237,7 @@ class JobMachine(RuleBasedStateMachine):
         assert self.run(observed(self.redis)) == before
         self.events["zombie"] += 1
 
-    @precondition(lambda self: self.model.in_state("running"))
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data())
     def late_finish(self, data: st.DataObject) -> None:
         """The lease is lost, but nobody has claimed since: finished work is not thrown away."""
@@ -221,7 +247,7 @@ class JobMachine(RuleBasedStateMachine):
             assert self._finish(claim, "succeeded") is True
             self.events["late finish"] += 1
 
-    @precondition(lambda self: self.model.in_state("running"))
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data(), finish_first=st.booleans())
     def cancel_against_finish(self, data: st.DataObject, finish_first: bool) -> None:
         claim = self._running(data)
@@ -231,18 +257,18 @@ class JobMachine(RuleBasedStateMachine):
         assert self.model.jobs[claim.job_id].state == "succeeded"
         self.events["cancel against finish"] += 1
 
-    @precondition(lambda self: self.model.in_state("queued"))
+    @precondition(lambda self: self.has_room or self.model.in_line())
     @rule(data=st.data())
     def poison(self, data: st.DataObject) -> None:
         """A job kills every engine it meets; its neighbours are as they were."""
-        job_id = data.draw(st.sampled_from(self.model.in_state("queued")))
+        job_id = data.draw(st.sampled_from(self.model.in_line() or [self._new_job()]))
         while self.model.jobs[job_id].state == "queued" and (claim := self._claim("w-doomed")) is not None:
             self._requeue(claim, Charge.ENGINE_DEATH if claim.job_id == job_id else Charge.FREE)
             if claim.job_id != job_id and not self._finish(claim, "succeeded"):
                 break
         self.events["poison"] += self.model.jobs[job_id].ended_as == "poison"
 
-    @precondition(lambda self: self.model.in_state("running"))
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data())
     def lost_leases(self, data: st.DataObject) -> None:
         """A job takes its whole worker down each time, until it is one time too many."""
@@ -255,27 +281,58 @@ class JobMachine(RuleBasedStateMachine):
                     self._finish(other, "succeeded")
         self.events["lost leases"] += job.ended_as == "poison"
 
-    @precondition(lambda self: self.model.in_state("running"))
+    @precondition(lambda self: self.has_room)
+    @rule(starts=st.booleans())
+    def deadline(self, starts: bool) -> None:
+        """A job that starts too late, or runs too long although its worker beats, ends; its token is worth nothing."""
+        job_id = self._new_id()
+        self._admit(f"late-{self.made}", "a", job_id)
+        self._accept(job_id, (20_000, 25_000))
+        job = self.model.jobs[job_id]
+        while starts and job.state == "queued" and self._claim("w1") is not None:
+            pass
+        for _ in range(10):
+            self.pass_time(LEASE_MS // 5)
+            if job.state == "running":
+                self._hold(Claim(job_id, job.token), "beat")
+            self.reap()
+        assert job.state == "failed"
+        if job.token:
+            assert self._finish(Claim(job_id, job.token), "succeeded") is False
+        self.events["run too long" if starts else "start too late"] += 1
+
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
+    @rule(data=st.data())
+    def held_back(self, data: st.DataObject) -> None:
+        """A failed attempt pauses: nobody gets the job before, and it is in line soon after."""
+        claim = self._running(data)
+        if self._requeue(claim, Charge.ATTEMPT) == "queued":
+            assert claim.job_id not in self.model.in_line()
+            self._claim("w1")
+            self.events["held back"] += 1
+
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(ms=st.integers(GAP_MS + 1, 10 * LEASE_MS))
     def redis_gap(self, ms: int) -> None:
         """Redis was away for longer than the leases: that is nobody's death."""
-        running = self.model.in_state("running")
+        running = self._unlimited()
         self.pass_time(ms)
         self.reap()
-        assert self.model.in_state("running") == running
+        assert set(running) <= set(self.model.in_state("running"))
         self.pass_time(LEASE_MS // 3)
         self.reap()
-        assert self.model.in_state("running") == running
+        assert set(running) <= set(self.model.in_state("running"))
         self.events["redis gap"] += 1
 
-    @precondition(lambda self: self.model.in_state("running"))
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(hours=st.integers(1, 48), forward=st.booleans())
     def clock_jump(self, hours: int, forward: bool) -> None:
         """The clock steps by hours: no live worker loses its job, and a dead one is found in its usual time."""
-        running = self.model.in_state("running")
+        self.reap()
+        running = self._unlimited()
         self.pass_time(hours * HOUR_MS * (1 if forward else -1))
         self.reap()
-        assert self.model.in_state("running") == running
+        assert set(running) <= set(self.model.in_state("running"))
         for _ in range(4):
             self.pass_time(LEASE_MS // 3 + 100)
             self.reap()
@@ -295,8 +352,11 @@ class JobMachine(RuleBasedStateMachine):
             assert seen.attempts == job.attempts, f"{seen.attempts} != {job.attempts}"
             assert held.audit[job_id] == job.audit, f"{held.audit[job_id]} != {job.audit}"
             assert held.leases.get(job_id) == job.lease_until
-            assert (job_id in held.waiting) == (job.state == "queued")
+            assert held.delayed.get(job_id) == job.delayed_until
+            assert held.deadlines.get(job_id) == job.deadline
+            assert (job_id in held.waiting) == (job_id in self.model.in_line())
             assert (job_id in held.dead) == bool(job.ended_as)
+            assert (job_id in held.ended) == (job.state in FINAL)
         assert held.audit_numbers == list(range(1, 1 + len(held.audit_numbers)))
 
     # What several rules do.
@@ -304,6 +364,11 @@ class JobMachine(RuleBasedStateMachine):
     def _new_id(self) -> str:
         self.made += 1
         return f"{self.made:025d}"
+
+    def _new_job(self) -> str:
+        job_id = self._new_id()
+        self._admit(f"new-{self.made}", "a", job_id)
+        return self._accept(job_id)
 
     def _admit(self, request: str, body: str, job_id: str) -> tuple[str, str]:
         got = self.run(self.store.admit("acme", request, body, job_id))
@@ -313,10 +378,10 @@ class JobMachine(RuleBasedStateMachine):
             self.held[job_id] = (request, body)
         return expected
 
-    def _accept(self, job_id: str) -> str:
+    def _accept(self, job_id: str, limits_ms: tuple[int, int] = (0, 0)) -> str:
         request, body = self.held.pop(job_id)
-        winner = self.run(self.store.accept(new_job(job_id, request, body)))
-        assert winner == self.model.accept(request, body, job_id)
+        winner = self.run(self.store.accept(new_job(job_id, request, body, limits_ms)))
+        assert winner == self.model.accept(request, body, job_id, limits_ms)
         return winner
 
     def _cancel(self, job_id: str) -> None:
@@ -325,7 +390,7 @@ class JobMachine(RuleBasedStateMachine):
     def _claim(self, worker: str) -> Claim | None:
         claim = self.run(self.store.claim(worker, ["tiny"]))
         if claim is None:
-            assert not self.model.in_state("queued"), "a job in line was not handed out"
+            assert self.model.is_paused or not self.model.in_line(), "a job in line was not handed out"
             return None
         self.model.claim(*claim)
         self.claims.append(claim)
@@ -356,8 +421,15 @@ class JobMachine(RuleBasedStateMachine):
         return how
 
     def _running(self, data: st.DataObject) -> Claim:
+        if not self.model.in_state("running"):
+            if not self.model.in_line():
+                self._new_job()
+            self._claim("w1")
         job_id = data.draw(st.sampled_from(self.model.in_state("running")))
         return Claim(job_id, self.model.jobs[job_id].token)
+
+    def _unlimited(self) -> list[str]:
+        return [job_id for job_id in self.model.in_state("running") if self.model.jobs[job_id].deadline is None]
 
     def _stale(self) -> list[Claim]:
         return [claim for claim in self.claims if self.model.jobs[claim.job_id].token != claim.token]

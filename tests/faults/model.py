@@ -1,9 +1,8 @@
 """The job machine in plain Python: what every script must answer and leave behind. It knows no Redis and no Lua."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-LEASE_MS, GAP_MS, RESERVE_MS = 15_000, 10_000, 60_000
+LEASE_MS, GAP_MS, RESERVE_MS, RETRY_MS = 15_000, 10_000, 60_000, 2_000
 CHARGE_LIMITS = {"attempt": 5, "engine_death": 3}
 COUNTERS = {"attempt": "failed_attempts", "engine_death": "engine_deaths"}
 MAX_LOST_LEASES = 5
@@ -21,9 +20,14 @@ class Reservation:
 @dataclass
 class ModelJob:
     request: str
+    start_within_ms: int = 0
+    run_limit_ms: int = 0
     state: str = "queued"
     token: str = ""
     lease_until: int | None = None
+    delayed_until: int | None = None
+    deadline: int | None = None
+    has_started: bool = False
     cancel: bool = False
     is_deleted: bool = False
     outcome: str = ""
@@ -45,10 +49,14 @@ class Model:
     def __init__(self, now: int) -> None:
         self.now, self.reaped = now, 0
         self.jobs: dict[str, ModelJob] = {}
+        self.is_paused = False
         self.requests: dict[str, Reservation] = {}
 
     def in_state(self, *states: str) -> list[str]:
         return [job_id for job_id, job in self.jobs.items() if job.state in states]
+
+    def in_line(self) -> list[str]:
+        return [job_id for job_id, job in self.jobs.items() if job.state == "queued" and job.delayed_until is None]
 
     def admit(self, request: str, body: str, job_id: str) -> tuple[str, str]:
         known = self.requests.get(request)
@@ -61,14 +69,15 @@ class Model:
         self.requests[request] = Reservation(job_id, body, self.now + RESERVE_MS)
         return "new", job_id
 
-    def accept(self, request: str, body: str, job_id: str) -> str:
+    def accept(self, request: str, body: str, job_id: str, limits_ms: tuple[int, int] = (0, 0)) -> str:
         if job_id in self.jobs:
             return job_id
         known = self.requests.get(request)
         if known and known.is_accepted:
             return known.job_id if known.body == body else ""
         self.requests[request] = Reservation(job_id, body, self.now, is_accepted=True)
-        self.jobs[job_id] = ModelJob(request)
+        job = self.jobs[job_id] = ModelJob(request, *limits_ms)
+        job.deadline = self.now + job.start_within_ms if job.start_within_ms else None
         return job_id
 
     def release(self, request: str, job_id: str) -> None:
@@ -79,9 +88,13 @@ class Model:
     def claim(self, chosen: str, token: str) -> None:
         """Which of the jobs in line comes first is the fair order's business, and tested there."""
         job = self.jobs[chosen]
-        assert job.state == "queued", f"{chosen} was claimed while {job.state}"
+        assert chosen in self.in_line(), f"{chosen} was claimed while {job.state}"
+        assert not self.is_paused
         assert token not in [used for other in self.jobs.values() for used, _ in other.attempts]
         job.state, job.token, job.lease_until, job.handed_on_as = "running", token, self.now + LEASE_MS, ""
+        if not job.has_started:
+            job.has_started = True
+            job.deadline = self.now + job.run_limit_ms if job.run_limit_ms else None
         job.attempts.append([token, ""])
         job.audit.append("claimed")
 
@@ -125,7 +138,8 @@ class Model:
             job.counters[COUNTERS[charge]] += 1
         is_spent = charge in COUNTERS and job.counters[COUNTERS[charge]] >= CHARGE_LIMITS[charge]
         code = "poison" if charge == "engine_death" else why
-        job.handed_on_as = self._condemn(job, code) if is_spent else self._hand_on(job, why)
+        pause_ms = RETRY_MS * 2 ** (job.counters["failed_attempts"] - 1) if charge == "attempt" else 0
+        job.handed_on_as = self._condemn(job, code) if is_spent else self._hand_on(job, why, int(pause_ms))
         return job.handed_on_as
 
     def cancel(self, job_id: str) -> str:
@@ -145,6 +159,17 @@ class Model:
             return "cancelled"
         return "asked"
 
+    def retry(self, job_id: str) -> str:
+        job = self.jobs[job_id]
+        if job.state != "failed" or job.is_deleted:
+            return "not failed"
+        job.state, job.token, job.outcome, job.ended_as, job.handed_on_as = "queued", "", "", "", ""
+        job.counters = dict.fromkeys(job.counters, 0)
+        job.has_started = False
+        job.deadline = self.now + job.start_within_ms if job.start_within_ms else None
+        job.audit.append("retried")
+        return "queued"
+
     def forget(self, job_id: str) -> bool:
         job = self.jobs.get(job_id)
         if job is None or job.state not in FINAL:
@@ -163,7 +188,7 @@ class Model:
                 job.audit.append("lease extended")
             return []
         if before - self.now > GAP_MS:
-            list(self._take_back(before, [job for _, job in running]))
+            self._take_back(before)
         ended = [(job_id, job) for job_id, job in running if (job.lease_until or 0) <= self.now]
         for _, job in ended:
             job.counters["lost_leases"] += 1
@@ -171,23 +196,38 @@ class Model:
                 self._condemn(job, "poison")
             else:
                 self._hand_on(job, "lease lost")
-        return [job_id for job_id, _ in ended]
+        late = self._end_late()
+        for job in self.jobs.values():
+            if job.delayed_until is not None and job.delayed_until <= self.now:
+                job.delayed_until = None
+        return [job_id for job_id, _ in ended] + late
 
-    def _take_back(self, before: int, running: list[ModelJob]) -> Iterator[None]:
+    def _end_late(self) -> list[str]:
+        late = [job_id for job_id, job in self.jobs.items() if job.deadline is not None and job.deadline <= self.now]
+        for job in map(self.jobs.__getitem__, late):
+            if job.state == "running":
+                job.attempts[-1][1] = "run_too_long"
+            self._end(job, "failed")
+        return late
+
+    def _take_back(self, before: int) -> None:
         """The clock went back: leases given by the old clock would outlive their workers by the whole step."""
-        for job in running:
+        back = before - self.now
+        for job in self.jobs.values():
             if (job.lease_until or 0) > before:
-                job.lease_until = max((job.lease_until or 0) - (before - self.now), self.now + LEASE_MS)
+                job.lease_until = self.now + LEASE_MS
                 job.audit.append("lease shortened")
-                yield
+            if (job.delayed_until or 0) > before:
+                job.delayed_until = (job.delayed_until or 0) - back
 
-    def _hand_on(self, job: ModelJob, why: str) -> str:
+    def _hand_on(self, job: ModelJob, why: str, pause_ms: int = 0) -> str:
         job.attempts[-1][1] = why
         job.lease_until = None
         if job.cancel:
             self._end(job, "cancelled")
             return "cancelled"
         job.state = "queued"
+        job.delayed_until = self.now + pause_ms if pause_ms else None
         job.audit.append("requeued")
         return "queued"
 
@@ -200,5 +240,5 @@ class Model:
         return "failed"
 
     def _end(self, job: ModelJob, state: str) -> None:
-        job.state, job.lease_until = state, None
+        job.state, job.lease_until, job.delayed_until, job.deadline = state, None, None, None
         job.audit.append(state)

@@ -23,5 +23,5 @@ def script_sources(bug: str = "") -> dict[str, str]:
         if mutant.right not in texts[mutant.script]:
             raise RuntimeError(f"{bug}: {mutant.script}.lua has no {mutant.right!r}")
         texts[mutant.script] = texts[mutant.script].replace(mutant.right, mutant.wrong)
-    house = texts.pop("house")
-    return {name: house + text for name, text in texts.items()}
+    prelude = texts.pop("shares") + texts.pop("house")
+    return {name: prelude + text for name, text in texts.items()}

@@ -54,9 +54,10 @@ def _plan() -> Any:
     return load_catalogue().plan(_spec(), "tiny")
 
 
-def new_job(job_id: str, request_id: str, body_hash: str) -> Job:
+def new_job(job_id: str, request_id: str, body_hash: str, limits_ms: tuple[int, int] = (0, 0)) -> Job:
     names = {"tenant": "acme", "key_id": "key", "route": "tiny", "cost_s": 1.0, "spec": _spec(), "plan": _plan()}
-    return Job.model_validate({"id": job_id, "request_id": request_id, "body_hash": body_hash} | names)
+    limits = {"start_within_s": limits_ms[0] / 1000, "run_limit_s": limits_ms[1] / 1000}
+    return Job.model_validate({"id": job_id, "request_id": request_id, "body_hash": body_hash} | names | limits)
 
 
 @dataclass
@@ -74,6 +75,9 @@ class SeenJob:
 class Seen:
     jobs: dict[str, SeenJob]
     leases: dict[str, int]
+    delayed: dict[str, int]
+    deadlines: dict[str, int]
+    ended: set[str]
     waiting: set[str]
     dead: set[str]
     audit: dict[str, list[str]]
@@ -86,9 +90,12 @@ async def observed(redis: "Redis") -> Seen:
         pipe.keys(keys.JOB + "*")
         pipe.keys(keys.WAITING + "*")
         pipe.zrange(keys.LEASES, 0, -1, withscores=True)
+        pipe.zrange(keys.schedule("delayed"), 0, -1, withscores=True)
+        pipe.zrange(keys.schedule("deadlines"), 0, -1, withscores=True)
+        pipe.zrange(keys.schedule("ended"), 0, -1)
         pipe.zrange(keys.DEAD, 0, -1)
         pipe.lrange(keys.AUDIT, 0, -1)
-        job_keys, lines, leases, dead, audit = await pipe.execute()
+        job_keys, lines, leases, delayed, deadlines, ended, dead, audit = await pipe.execute()
     ids = [name.decode().removeprefix(keys.JOB) for name in job_keys]
     async with redis.pipeline() as pipe:
         for job_id in ids:
@@ -104,12 +111,19 @@ async def observed(redis: "Redis") -> Seen:
     pairs = zip(ids, answers[0 : 2 * len(ids) : 2], answers[1 : 2 * len(ids) : 2], strict=True)
     return Seen(
         jobs={job_id: _seen(fields, attempts) for job_id, fields, attempts in pairs},
-        leases={job_id.decode(): int(until) for job_id, until in leases},
+        leases=_times(leases),
+        delayed=_times(delayed),
+        deadlines=_times(deadlines),
+        ended={job_id.decode() for job_id in ended},
         waiting={job_id.decode() for line in answers[2 * len(ids) :] for job_id in line},
         dead={job_id.decode() for job_id in dead},
         audit=events,
         audit_numbers=[record["seq"] for record in records],
     )
+
+
+def _times(found: list[tuple[bytes, float]]) -> dict[str, int]:
+    return {job_id.decode(): int(when) for job_id, when in found}
 
 
 def _seen(fields: dict[bytes, bytes], attempts: list[bytes]) -> SeenJob:

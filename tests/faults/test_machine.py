@@ -1,0 +1,29 @@
+"""The short walk of the scripts beside their model; the long one is `make machine`."""
+
+import pytest
+from arq.connections import ArqRedis
+
+from tests.faults.machine import EVENTS, HOUR_MS, explore, private_redis
+from tests.faults.scripts import ClockedStore
+from video_jobs import keys
+from video_jobs.store import Verdict
+
+
+@pytest.mark.timeout(300)
+def test_scripts_and_model_agree_through_every_directed_event() -> None:
+    with private_redis() as url:
+        counted = explore(url, examples=25, chosen_seed=5)
+
+    assert not [event for event in EVENTS if counted[event] == 0], counted
+
+
+async def test_a_clock_that_went_back_closes_no_tenant_out(redis_client: ArqRedis) -> None:
+    store = ClockedStore(redis_client)
+    await redis_client.hset(keys.tenancy("plan", "default"), mapping={"requests_per_minute": 2})
+
+    async def verdicts(now_ms: int, *names: str) -> list[Verdict]:
+        await store.set_clock(now_ms)
+        return [(await store.admit("acme", name, "same", name)).verdict for name in names]
+
+    assert await verdicts(10**12, "a", "b", "c") == [Verdict.NEW, Verdict.NEW, Verdict.LIMITED]
+    assert await verdicts(10**12 - HOUR_MS, "d", "e", "f") == [Verdict.NEW, Verdict.NEW, Verdict.LIMITED]
