@@ -3,12 +3,14 @@
 import resource
 import socket
 import sys
+from pathlib import Path
 
 import uvicorn
 
 from server.app import create_app
 from server.protocol import BoundedHttp
 from server.settings import GatewaySettings
+from video_jobs.declared import BadFile, parse
 from video_jobs.logs import set_up_logs
 from video_jobs.settings import read_settings
 
@@ -16,6 +18,7 @@ from video_jobs.settings import read_settings
 def main() -> None:
     settings = read_settings(GatewaySettings)
     set_up_logs(settings.log_level)
+    _check_tenants(settings.tenants_file)
     _open_many()
     config = uvicorn.Config(
         create_app(settings),
@@ -44,6 +47,14 @@ def _listen(host: str, port: int) -> socket.socket:
 
 def _family(host: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _check_tenants(path: Path | None) -> None:
+    """A file that is bad from the start is told at the start."""
+    try:
+        parse(path.read_text("utf-8") if path else "")
+    except (BadFile, OSError, UnicodeDecodeError) as error:
+        sys.exit(f"COGVIDEOX_TENANTS_FILE: {error}")
 
 
 def _open_many() -> None:

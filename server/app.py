@@ -23,6 +23,7 @@ from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
 from server.zhipu import openapi, routes, tasks
 from video_jobs.catalogue import load_catalogue
+from video_jobs.declared import keep_applied
 from video_jobs.links import LinkSigner, open_links, secret_file
 from video_jobs.queue import lazy_redis
 from video_jobs.reaper import run_reaper
@@ -64,7 +65,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if settings.metrics_port:
         house.metrics.serve(settings.metrics_port, settings.host)
     sweeper = Sweeper(house.store, house.results, settings.retention_days * DAY_SECONDS)
-    chores = [asyncio.create_task(run_reaper(house.store)), asyncio.create_task(run_sweeper(sweeper, house.store))]
+    chores = [
+        asyncio.create_task(run_reaper(house.store)),
+        asyncio.create_task(run_sweeper(sweeper, house.store)),
+        asyncio.create_task(keep_applied(settings.tenants_file, house.book)),
+    ]
     try:
         yield
     finally:

@@ -12,6 +12,7 @@ from server.grants import Scope
 from server.images import ImageIntake
 from server.intake import JobIntake
 from server.keys import KeyRing
+from server.limits import refusal_of
 from server.metrics import GatewayMetrics
 from server.refusal import Refusal
 from server.settings import GatewaySettings
@@ -53,8 +54,11 @@ async def get_caller(request: Request, house: TheHouse) -> Caller:
     """Whoever reads needs the scope `read`, whoever does anything else `generate`."""
     if house.settings.admin_port and is_admin_port(request, house.settings):
         raise Refusal("1222")
-    scope = Scope.READ if request.method in ("GET", "HEAD") else Scope.GENERATE
-    return await authorised(request, house, scope)
+    is_read = request.method in ("GET", "HEAD")
+    caller = await authorised(request, house, Scope.READ if is_read else Scope.GENERATE)
+    if is_read and (hit := await house.store.read(caller.tenant)):
+        raise refusal_of(hit)
+    return caller
 
 
 async def get_operator(request: Request, house: TheHouse) -> Caller:

@@ -6,9 +6,11 @@ import json
 import secrets
 import time
 import unicodedata
-from typing import Any
+from typing import Any, NamedTuple
 
+from server.fleet import Fleet
 from server.images import ImageIntake, one_image
+from server.limits import refusal_of
 from server.offer import offers
 from server.refusal import Refusal
 from server.settings import GatewaySettings
@@ -16,39 +18,53 @@ from server.tokens import Caller
 from server.zhipu.fields import Wanted, check, read_body, refuse_unavailable
 from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds
-from video_jobs.job import ImageRef, Job
-from video_jobs.store import JobStore, Verdict
+from video_jobs.job import Job, VideoSpec
+from video_jobs.limits import Ask, Rate, ServiceClass
+from video_jobs.store import Admission, JobStore, Verdict
+from video_jobs.tenants import TenantBook
 from video_jobs.workers import WorkerRegistry
 
 ALPHABET_SECONDS, MAX_UNKNOWN_SHARE = 30.0, 0.5
 PENDING_PAUSE_SECONDS, PENDING_LIMIT_SECONDS = 0.1, 90.0
 
 
+class Submission(NamedTuple):
+    """The accepted job, and what was left of the caller's rate when it was a new one."""
+
+    job: Job
+    rate: Rate | None = None
+
+
 class JobIntake:
     def __init__(self, store: JobStore, catalogue: Catalogue, images: ImageIntake, settings: GatewaySettings) -> None:
         self._store, self._catalogue, self._images, self._settings = store, catalogue, images, settings
+        self._registry, self._book = WorkerRegistry(store.redis), TenantBook(store)
+        self.fleet = Fleet(self._registry)
         self.offers = offers(catalogue, settings)
-        self._registry = WorkerRegistry(store.redis)
         self._alphabet: tuple[float, str | None] = (0.0, None)
 
-    async def submit(self, values: dict[str, Any], caller: Caller) -> Job:
+    async def submit(self, values: dict[str, Any], caller: Caller) -> Submission:
         """The accepted job: a new one, or the one this request id already made."""
         body = read_body(values)
         job_id, body_hash = new_id(), hash_body(values)
         request_id = body.request_id or new_id()
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
-            return known
+            return Submission(known)
         wanted = check(body, self.offers, self._settings.max_prompt_characters)
         if body.has_image:
             one_image(body.image_url)
         if self._settings.refuse_unavailable:
             refuse_unavailable(body)
         await self._check_letters(body.prompt or "")
-        if known := await self._admit(caller, request_id, body_hash, job_id):
-            return known
+        # Its cost is predicted before its image is known: the size may follow from the image.
+        job = self._job(wanted, caller, job_id, request_id, body_hash, await self._class(wanted, caller))
+        admission = await self._admit(job, body.has_image)
+        if admission.verdict is Verdict.REPLAY:
+            return Submission(await self._job_of(admission.job_id))
         try:
-            image = await self._images.take(body.image_url, caller.tenant) if body.has_image else None
-            job = self._job(wanted, caller, job_id, request_id, body_hash, image)
+            if body.has_image:
+                image = await self._images.take(body.image_url, caller.tenant)
+                job = self._with(job, wanted.spec(image, job.spec.seed))
         except BaseException:
             # Shielded: a gateway that is shut down here must not leave the request id to wait for its end.
             await asyncio.shield(self._store.release(caller.tenant, request_id, job_id))
@@ -56,7 +72,14 @@ class JobIntake:
         winner = await self._store.accept(job)
         if not winner:
             raise Refusal("1231", request_id=request_id)
-        return job if winner == job_id else await self._job_of(winner)
+        return Submission(job if winner == job_id else await self._job_of(winner), admission.rate)
+
+    async def _class(self, wanted: Wanted, caller: Caller) -> ServiceClass:
+        """The plan's class; a request may only lower it."""
+        if caller.terms.models and wanted.body.model not in caller.terms.models:
+            raise Refusal("1220", detail="key_model")
+        plans = (await self._book.lately(caller.tenant)).service_class or "standard"
+        return max(ServiceClass[plans.upper()], wanted.service_class or ServiceClass.INTERACTIVE)
 
     async def _replay(self, caller: Caller, request_id: str, body_hash: str) -> Job | None:
         """What this request id made before: answered even if the same body would be refused by now."""
@@ -68,17 +91,26 @@ class JobIntake:
             raise Refusal("1231", request_id=request_id)
         return await self._job_of(job_id)
 
-    async def _admit(self, caller: Caller, request_id: str, body_hash: str, job_id: str) -> Job | None:
-        """None when the request id is ours to use; while another copy is being admitted, wait for its end."""
+    async def _admit(self, job: Job, has_image: bool) -> Admission:
+        """New or a replay; while another copy is being admitted, wait for its end."""
+        ask = Ask(
+            user_id=job.user_id,
+            cost_s=job.cost_s,
+            kind=job.plan.kind,
+            route=job.route,
+            has_image=has_image,
+            workers=await self.fleet.workers(job.route),
+            max_wait_s=self._settings.max_wait_seconds,
+        )
         deadline = time.monotonic() + PENDING_LIMIT_SECONDS
         while time.monotonic() < deadline:
-            admission = await self._store.admit(caller.tenant, request_id, body_hash, job_id)
-            if admission.verdict is Verdict.NEW:
-                return None
+            admission = await self._store.admit(job.tenant, job.request_id, job.body_hash, job.id, ask)
+            if admission.limit:
+                raise refusal_of(admission.limit)
             if admission.verdict is Verdict.CONFLICT:
-                raise Refusal("1231", request_id=request_id)
-            if admission.verdict is Verdict.REPLAY:
-                return await self._job_of(admission.job_id)
+                raise Refusal("1231", request_id=job.request_id)
+            if admission.verdict in (Verdict.NEW, Verdict.REPLAY):
+                return admission
             await asyncio.sleep(PENDING_PAUSE_SECONDS)
         raise Refusal.unavailable()
 
@@ -109,10 +141,10 @@ class JobIntake:
         return known
 
     def _job(
-        self, wanted: Wanted, caller: Caller, job_id: str, request_id: str, body_hash: str, image: ImageRef | None
+        self, wanted: Wanted, caller: Caller, job_id: str, request_id: str, body_hash: str, priority: ServiceClass
     ) -> Job:
         route = self._settings.checkpoint
-        spec = wanted.spec(image, secrets.randbits(32))
+        spec = wanted.spec(None, secrets.randbits(32))
         plan = self._catalogue.plan(spec, route)
         return Job(
             id=job_id,
@@ -127,7 +159,13 @@ class JobIntake:
             cost_s=device_seconds(self._catalogue.checkpoints[route], plan),
             start_within_s=self._settings.start_within_s,
             run_limit_s=self._settings.run_limit_s,
+            priority=priority,
         )
+
+    def _with(self, job: Job, spec: VideoSpec) -> Job:
+        plan = self._catalogue.plan(spec, job.route)
+        cost_s = device_seconds(self._catalogue.checkpoints[job.route], plan)
+        return job.model_copy(update={"spec": spec, "plan": plan, "cost_s": cost_s})
 
 
 def new_id() -> str:

@@ -1,14 +1,28 @@
 """A request that is refused: which business error, of which field, and why. Each dialect words it its own way."""
 
+from collections.abc import Mapping
 from typing import Self
 
 
 class Refusal(Exception):
-    """Answered with a business error. `detail` is a known reason, or the allowed values as they are."""
+    """Answered with a business error. `detail` is a known reason, or the allowed values as they are.
 
-    def __init__(self, code: str, field: str = "", detail: str = "", status: int = 0, **values: str) -> None:
+    `wait_s` is when the same request may pass, where somebody knows.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        field: str = "",
+        detail: str = "",
+        status: int = 0,
+        wait_s: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **values: str,
+    ) -> None:
         super().__init__(code, field, detail)
         self.code, self.field, self.detail, self.status, self.values = code, field, detail, status, values
+        self.wait_s, self.headers = wait_s, dict(headers or {})
 
     @classmethod
     def unavailable(cls) -> Self:

@@ -37,6 +37,9 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
     trusted_proxies: Annotated[tuple[str, ...], NoDecode] = ()
     """Networks of the proxies whose `X-Forwarded-For` names the caller's address; separated by commas."""
 
+    tenants_file: Path | None = None
+    """A YAML file of tenants, plans, limits and policies; applied at the start and whenever it changes."""
+
     master_key_file: Path | None = None
     """The key that seals API-key secrets; `master.key` in the state folder when not set."""
 
@@ -69,6 +72,9 @@ class GatewaySettings(QueueSettings, StoreSettings, ModelSettings, PromptSetting
 
     refuse_unavailable: bool = False
     """Refuse `with_audio` and `watermark_enabled` while no such stage exists, instead of delivering without."""
+
+    max_wait_seconds: float = Field(default=86_400, gt=0)
+    """New jobs are refused with 1305 when the pool would not come to them within this, as predicted."""
 
     max_body_bytes: int = Field(default=7 * MEBIBYTE, gt=0)
     """The largest request body: an image of 5 MiB as base64 fits."""

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from collections.abc import Awaitable, Mapping
 from typing import Any, TypeVar, cast
 
@@ -10,6 +11,7 @@ from video_jobs.limits import DEFAULT_PLAN, NAME, Limits, Tenant, Terms
 from video_jobs.store import JobStore
 
 PLANS, TENANTS = "plan", "tenant"
+REMEMBERED_SECONDS = 3.0
 
 AnyTerms = TypeVar("AnyTerms", bound=Terms)
 
@@ -24,6 +26,7 @@ class BadName(ValueError):
 class TenantBook:
     def __init__(self, store: JobStore) -> None:
         self._store, self._redis = store, store.redis
+        self._remembered: dict[str, tuple[float, Tenant]] = {}
 
     async def plans(self) -> dict[str, Terms]:
         return {name: await self._read(PLANS, name, Terms) or Terms() for name in await self._names(PLANS)}
@@ -53,10 +56,11 @@ class TenantBook:
             await self._store.reseat(name)
         return changed
 
-    async def add_default_plan(self) -> None:
-        """The plan of tenants nobody gave one, unless an operator has written it."""
+    async def add_default_plan(self) -> bool:
+        """The plan of tenants nobody gave one, unless an operator has written it; True: it is there."""
         if await self.plan("default") is None:
             await self.put_plan("default", DEFAULT_PLAN)
+        return True
 
     async def welcome(self, name: str) -> None:
         """Write a tenant down that nobody has written yet: it has the default plan's terms."""
@@ -76,6 +80,13 @@ class TenantBook:
                 "limits": Limits(**limits),
             }
         )
+
+    async def lately(self, name: str) -> Tenant:
+        """The terms as they were within the last few seconds."""
+        known = self._remembered.get(name)
+        if known is None or known[0] < time.monotonic():
+            known = self._remembered[name] = (time.monotonic() + REMEMBERED_SECONDS, await self.terms(name))
+        return known[1]
 
     async def standing(self, name: str) -> dict[str, int]:
         """What the tenant has open now: jobs queued, running, and requests being admitted."""

@@ -1,5 +1,6 @@
 """A job as this dialect shows it."""
 
+import math
 import time
 from typing import Any
 
@@ -28,6 +29,8 @@ async def additions(record: JobRecord, house: House) -> dict[str, Any]:
     """What Zhipu's clients ignore and people like to see: how far the job is, or its place in line."""
     if house.settings.strict or record.state.is_final:
         return {}
-    if record.state is JobState.QUEUED and (place := await house.store.position(record)):
-        return {"queue_position": place, "progress": 0}
+    if record.state is JobState.QUEUED:
+        place = await house.store.place(record.job.id, await house.intake.fleet.workers(record.job.route))
+        if place:
+            return {"queue_position": place.position, "eta_seconds": math.ceil(place.eta_s), "progress": 0}
     return {"progress": int(100 * record.progress)}

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import secrets
 from collections import defaultdict
 from typing import Any
@@ -10,11 +11,13 @@ from fastapi import Request
 from fastapi.responses import Response
 
 from server.refusal import Refusal
-from server.zhipu.words import DETAILS, JOB_ERRORS, OTHER_JOB_ERROR, TABLE
+from server.zhipu.words import DETAILS, JOB_ERRORS, OTHER_JOB_ERROR, TABLE, UNITS
 
 logger = logging.getLogger(__name__)
 # JSON means the same with these written out, and no page that shows the raw text reads them as its own.
 ESCAPED = {ord("<"): "\\u003c", ord(">"): "\\u003e", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+# The SDKs try four times within this and heed no Retry-After.
+RETRIED_WITHIN_SECONDS = 7
 
 
 class Utf8Json(Response):
@@ -51,15 +54,21 @@ def job_error(code: str | None, english: bool) -> dict[str, str]:
 def _word(refusal: Refusal, english: bool) -> Utf8Json:
     row = TABLE[refusal.code]
     status = refusal.status or row.status
-    headers = {"x-should-retry": "true" if row.should_retry else "false"}
+    should_retry = row.should_retry if refusal.wait_s is None else refusal.wait_s <= RETRIED_WITHIN_SECONDS
+    headers = {"x-should-retry": "true" if should_retry else "false"} | refusal.headers
     if status == 503:
         headers["Retry-After"] = "5"
-    message = _message(row.en if english else row.zh, refusal) + _detail(refusal.detail, english)
+    elif refusal.wait_s is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(refusal.wait_s)))
+    message = _message(refusal, english) + _detail(refusal.detail, english)
     return Utf8Json({"error": {"code": refusal.code, "message": message}}, status, headers)
 
 
-def _message(words: str, refusal: Refusal) -> str:
-    values = defaultdict(str, refusal.values, field=refusal.field)
+def _message(refusal: Refusal, english: bool) -> str:
+    row = TABLE[refusal.code]
+    words, values = row.en if english else row.zh, defaultdict(str, refusal.values, field=refusal.field)
+    if values["unit"]:
+        values["unit"] = UNITS[values["unit"]][english]
     if "{error_id}" in words:
         values["error_id"] = secrets.token_hex(8)
         logger.warning("answered that the service failed", extra={"error_id": values["error_id"]})

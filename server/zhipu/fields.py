@@ -9,6 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, 
 from server.offer import Offer
 from server.refusal import Refusal
 from video_jobs.job import Frozen, ImageRef, Quality, VideoSpec
+from video_jobs.limits import ServiceClass
 
 MAX_SEED = 2**32 - 1
 MAX_REQUEST_ID = 512
@@ -40,6 +41,8 @@ class GenerationBody(BaseModel):
     request_id: StrictStr | None = Field(default=None, min_length=1, max_length=MAX_REQUEST_ID)
     user_id: StrictStr | None = None
     seed: WholeNumber | None = None
+    service_class: StrictStr | None = None
+    off_peak: Any = None
 
     @property
     def has_image(self) -> bool:
@@ -55,6 +58,7 @@ class Wanted(Frozen):
     fps: int
     with_audio: bool
     duration_s: int
+    service_class: ServiceClass | None = None
 
     def spec(self, image: ImageRef | None, seed: int) -> VideoSpec:
         width, height = self.offer.size_for(self.body.size, image)
@@ -106,6 +110,7 @@ def check(body: GenerationBody, offers: Mapping[str, Offer], max_prompt: int) ->
         fps=_one_of(offer, "fps", body.fps, offer.fps, offer.fps[0]),
         with_audio=_one_of(offer, "with_audio", body.with_audio, (False, True)[: 1 + offer.audio], False),
         duration_s=_one_of(offer, "duration", body.duration, offer.durations, offer.durations[0]),
+        service_class=_service_class(body),
     )
 
 
@@ -129,6 +134,16 @@ def _check_text(body: GenerationBody) -> None:
 def _is_clean(text: str) -> bool:
     """No control characters but line breaks and tabs, and no half of a surrogate pair."""
     return not any((ord(letter) < 32 and letter not in "\n\r\t") or 0xD800 <= ord(letter) < 0xE000 for letter in text)
+
+
+def _service_class(body: GenerationBody) -> ServiceClass | None:
+    """What the caller lowers itself to; Zhipu's clients say `off_peak`."""
+    names = [known.name.lower() for known in ServiceClass]
+    if body.service_class is not None and body.service_class not in names:
+        raise Refusal("1214", "service_class", ", ".join(names))
+    if body.off_peak is True:
+        return ServiceClass.BATCH
+    return ServiceClass[body.service_class.upper()] if body.service_class else None
 
 
 def _one_of(offer: Offer, field: str, value: Any, allowed: Sequence[Any], default: Any) -> Any:

@@ -3,6 +3,7 @@
 from fastapi import APIRouter, Request
 
 from server.deps import House, TheCaller, TheHouse
+from server.limits import rate_headers
 from server.refusal import Refusal
 from server.tokens import Caller
 from server.zhipu.answers import additions, result_body, task_body
@@ -16,8 +17,9 @@ router = APIRouter()
 async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> Utf8Json:
     """Queue a video; poll `/async-result/{id}` until its status is final."""
     async with house.bodies.read_json(request, caller.tenant) as values:
-        job = await house.intake.submit(values, caller)
-    return Utf8Json(task_body(job) | {"task_status": "PROCESSING"})
+        submission = await house.intake.submit(values, caller)
+    body = task_body(submission.job) | {"task_status": "PROCESSING"}
+    return Utf8Json(body, headers=rate_headers(submission.rate))
 
 
 @router.get("/async-result/{task_id}")

@@ -183,6 +183,14 @@ DETAILS = {
     "key_scope": ("：该密钥没有所需的权限范围", ": the key lacks the scope for it"),
     "key_network": ("：该密钥不能从此网络使用", ": the key may not be used from this network"),
     "key_model": ("：该密钥不能使用此模型", ": the key may not use this model"),
+    "tenant_requests_per_minute": ("：每分钟请求数", ": requests per minute"),
+    "user_requests_per_minute": ("：该终端用户的每分钟请求数", ": requests per minute of this end user"),
+    "tenant_reads_per_minute": ("：每分钟查询数", ": reads per minute"),
+    "tenant_in_flight": ("：未完成的任务数", ": tasks that have not ended"),
+    "user_in_flight": ("：该终端用户未完成的任务数", ": tasks of this end user that have not ended"),
+    "tenant_queued": ("：排队的任务数", ": tasks in line"),
+    "user_queued": ("：该终端用户排队的任务数", ": tasks of this end user in line"),
+    "tenant_image_intakes": ("：同时处理的图片数", ": images being taken in at once"),
     "json": ("：请求体不是合法的 JSON", ": the body is not valid JSON"),
     "body_size": ("：请求体过大", ": the body is too large"),
     "link": ("：链接无效或已过期", ": the link is not valid or has expired"),
@@ -192,4 +200,12 @@ DETAILS = {
     "head_size": ("：请求头过大", ": the request's headers are too large"),
     "head_slow": ("：请求头接收超时", ": the request's headers took too long to arrive"),
     "body_slow": ("：请求体接收超时", ": the body took too long to arrive"),
+}
+
+# What a quota is counted in: Chinese, English.
+UNITS = {
+    "tenant_gpu_seconds_per_day": ("GPU 秒/天", "GPU seconds a day"),
+    "user_gpu_seconds_per_day": ("GPU 秒/天/终端用户", "GPU seconds a day of one end user"),
+    "tenant_gpu_seconds_per_month": ("GPU 秒/月", "GPU seconds a month"),
+    "user_gpu_seconds_per_month": ("GPU 秒/月/终端用户", "GPU seconds a month of one end user"),
 }
