@@ -6,6 +6,7 @@ audit/{chain}/head.json                                  the newest checkpoint
 """
 
 import gzip
+import hashlib
 import tempfile
 import zlib
 from collections import defaultdict
@@ -15,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from video_jobs.audit.chain import SignedCheckpoint, read_checkpoint
-from video_jobs.audit.content import Content, user_name
+from video_jobs.audit.content import Content
 from video_jobs.results import ResultStore, open_results
 from video_jobs.settings import AuditSettings
 
@@ -53,11 +54,10 @@ class Archive:
     def lines(self, segment: Segment) -> list[bytes]:
         return self._get(segment.key).splitlines()
 
-    def contents(self, segment: Segment, user: str) -> dict[int, Content] | None:
-        """What is still kept of this end user's content, by record; None if it cannot be read any more."""
+    def contents(self, segment: Segment, tenant: str) -> dict[int, Content] | None:
+        """What is still kept of this tenant's content, by record; None if it cannot be read any more."""
         try:
-            lines = self._get(_content_key(segment.chain_id, user, segment.first)).splitlines()
-            kept = [Content.model_validate_json(line) for line in lines]
+            kept = self._contents(_content_key(segment.chain_id, tenant, segment.first))
         except KeyError:
             return {}
         except DAMAGE:
@@ -66,11 +66,11 @@ class Archive:
 
     def put_segment(self, segment: Segment, lines: list[bytes], contents: Iterable[Content]) -> None:
         """The content first: a segment that is there is whole."""
-        by_user: dict[str, list[bytes]] = defaultdict(list)
+        by_tenant: dict[str, list[Content]] = defaultdict(list)
         for content in contents:
-            by_user[user_name(content.tenant, content.user_id)].append(content.model_dump_json().encode())
-        for user, kept in by_user.items():
-            self._put(_content_key(segment.chain_id, user, segment.first), kept)
+            by_tenant[content.tenant].append(content)
+        for tenant, kept in by_tenant.items():
+            self._put_contents(_content_key(segment.chain_id, tenant, segment.first), kept)
         self._put(segment.key, lines)
 
     def put_head(self, head: SignedCheckpoint) -> None:
@@ -83,13 +83,25 @@ class Archive:
             return None
 
     def erase(self, tenant: str, user_id: str) -> int:
-        """Delete every object of this end user's content; how many there were."""
-        erased, user = 0, user_name(tenant, user_id)
+        """Cut this end user's content out of every object that has some; how many records lost theirs."""
+        erased = 0
         for chain_id in self.chains():
-            for key in [key for key, _ in self._store.keys(f"{ROOT}{chain_id}/content/{user}/")]:
-                self._store.delete(key)
-                erased += 1
+            folder = _content_key(chain_id, tenant, 0).rpartition("/")[0]
+            for key in [key for key, _ in self._store.keys(folder + "/")]:
+                held = self._contents(key)
+                kept = [content for content in held if content.user_id != user_id]
+                erased += len(held) - len(kept)
+                if not kept:
+                    self._store.delete(key)
+                elif len(kept) < len(held):
+                    self._put_contents(key, kept)
         return erased
+
+    def _contents(self, key: str) -> list[Content]:
+        return [Content.model_validate_json(line) for line in self._get(key).splitlines()]
+
+    def _put_contents(self, key: str, contents: Iterable[Content]) -> None:
+        self._put(key, [content.model_dump_json().encode() for content in contents])
 
     def _put(self, key: str, lines: list[bytes]) -> None:
         raw = b"\n".join(lines) + b"\n"
@@ -134,5 +146,6 @@ def _segment(chain_id: str, key: str) -> Segment | None:
     return Segment(chain_id, int(parts[0]), int(parts[1]), parts[2], key)
 
 
-def _content_key(chain_id: str, user: str, first: int) -> str:
-    return f"{ROOT}{chain_id}/content/{user}/{first:012d}.jsonl.gz"
+def _content_key(chain_id: str, tenant: str, first: int) -> str:
+    # What callers and operators name never shapes a key.
+    return f"{ROOT}{chain_id}/content/{hashlib.sha256(tenant.encode()).hexdigest()[:32]}/{first:012d}.jsonl.gz"

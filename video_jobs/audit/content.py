@@ -52,10 +52,5 @@ def shape_prompts(said: dict[str, Any], form: PromptForm, key: bytes) -> dict[st
     return shaped
 
 
-def user_name(tenant: str, user_id: str) -> str:
-    """An end user's name in object keys: what callers choose never shapes one."""
-    return hashlib.sha256(f"{len(tenant)}:{tenant}{user_id}".encode(errors="replace")).hexdigest()[:32]
-
-
 def to_json(value: Any, sort_keys: bool = False) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys)

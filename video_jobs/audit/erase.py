@@ -9,13 +9,15 @@ from video_jobs.audit.ledger import SLICE, Erasure, Ledger
 
 async def erase_content(ledger: Ledger, archive: Archive, wanted: Erasure) -> None:
     """Done by the sealer between exports, so that no object is written behind the eraser's back."""
-    state = await ledger.state()
+    state, erased = await ledger.state(), 0
     for start in range(state.exported + 1, state.sealed + 1, SLICE):
         contents = await ledger.contents(range(start, min(start + SLICE, state.sealed + 1)))
-        await ledger.forget([content.seq for content in contents if _is_of(content, wanted)])
-    objects = await asyncio.to_thread(archive.erase, wanted.tenant, wanted.user_id)
+        seqs = [content.seq for content in contents if _is_of(content, wanted)]
+        await ledger.forget(seqs)
+        erased += len(seqs)
+    erased += await asyncio.to_thread(archive.erase, wanted.tenant, wanted.user_id)
     who = {"tenant": wanted.tenant, "user_id": wanted.user_id, "by": wanted.by}
-    await ledger.note({"event": "content erased", "detail": f"{objects} objects"} | who)
+    await ledger.note({"event": "content erased", "detail": f"{erased} records"} | who)
     await ledger.erased(wanted)
 
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from video_jobs.audit.archive import DAMAGE, Archive, Segment
 from video_jobs.audit.chain import is_checkpoint
-from video_jobs.audit.content import Content, user_name
+from video_jobs.audit.content import Content
 from video_jobs.audit.ledger import SLICE, Ledger
 
 
@@ -54,17 +54,17 @@ class Trail:
 
     async def contents(self, batch: Batch, records: list[dict[str, Any]]) -> dict[int, Content | None]:
         """The personal content of these records where it is still kept; None where it cannot be read any more."""
-        seqs = {int(record["seq"]): _user(record) for record in records if "content" in record}
+        seqs = {int(record["seq"]): str(record.get("tenant", "")) for record in records if "content" in record}
         if batch.segment is not None:
             return await asyncio.to_thread(self._kept, batch.segment, seqs)
         found = await self._ledger.contents(seqs) if self._ledger else []
         return {content.seq: content for content in found}
 
     def _kept(self, segment: Segment, seqs: dict[int, str]) -> dict[int, Content | None]:
-        by_user = {user: self._archive.contents(segment, user) for user in set(seqs.values())}
+        by_tenant = {tenant: self._archive.contents(segment, tenant) for tenant in set(seqs.values())}
         found: dict[int, Content | None] = {}
-        for seq, user in seqs.items():
-            kept = by_user[user]
+        for seq, tenant in seqs.items():
+            kept = by_tenant[tenant]
             if kept is None or seq in kept:
                 found[seq] = kept[seq] if kept else None
         return found
@@ -92,7 +92,3 @@ class Trail:
             [line for line in lines if not is_checkpoint(line)][read_before:],
             [line for line in lines if is_checkpoint(line)],
         )
-
-
-def _user(record: dict[str, Any]) -> str:
-    return user_name(str(record.get("tenant", "")), str(record.get("user_id", "")))
