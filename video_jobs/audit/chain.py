@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import re
 from typing import Any, NamedTuple
 
 from cryptography.exceptions import InvalidSignature
@@ -13,17 +14,15 @@ from video_jobs.job import Frozen
 
 GENESIS = bytes(32)
 MARK_BYTES = 16
-# A line is {"chain":"64 hex","mark":"32 hex","record":{…}}: its parts lie at fixed places.
-_OPEN, _MARK, _RECORD = b'{"chain":"', b'","mark":"', b'","record":'
-_MARK_AT = len(_OPEN) + 64
-_RECORD_AT = _MARK_AT + len(_MARK) + 2 * MARK_BYTES
+# {"chain":"64 hex","mark":"32 hex","record":{…}}: taken apart without parsing the record.
+_LINE = re.compile(rb'\{"chain":"([0-9a-f]{64})","mark":"([0-9a-f]{32})","record":(\{.*\})\}', re.DOTALL)
 
 
 class Link(NamedTuple):
     """One sealed line, taken apart without parsing the record."""
 
-    chain: str
-    mark: str
+    chain: bytes
+    mark: bytes
     record: bytes
 
 
@@ -55,14 +54,8 @@ def is_checkpoint(line: bytes) -> bool:
 
 def read_line(line: bytes) -> Link | None:
     """None for what no sealer wrote."""
-    if line[: len(_OPEN)] != _OPEN or line[_RECORD_AT : _RECORD_AT + len(_RECORD)] != _RECORD or line[-1:] != b"}":
-        return None
-    if line[_MARK_AT : _MARK_AT + len(_MARK)] != _MARK:
-        return None
-    chain, mark = line[len(_OPEN) : _MARK_AT], line[_MARK_AT + len(_MARK) : _RECORD_AT]
-    if not chain.isalnum() or not mark.isalnum():
-        return None
-    return Link(chain.decode(), mark.decode(), line[_RECORD_AT + len(_RECORD) : -1])
+    found = _LINE.fullmatch(line)
+    return Link(*found.groups()) if found else None
 
 
 class SigningKey:
@@ -78,8 +71,8 @@ class SigningKey:
         """The line of a record, and the chain's value after it."""
         raw = to_json(record).encode(errors="replace")
         value = step(before, raw)
-        head = _OPEN + value.hex().encode() + _MARK + mark_of(self.mark_key, value).encode()
-        return head + _RECORD + raw + b"}", value
+        parts = (value.hex().encode(), mark_of(self.mark_key, value), raw)
+        return b'{"chain":"%s","mark":"%s","record":%s}' % parts, value
 
     def sign(self, chain_id: str, seq: int, chain: str, at_ms: int) -> SignedCheckpoint:
         checkpoint = Checkpoint(chain_id=chain_id, seq=seq, chain=chain, at_ms=at_ms, key=key_name(self.public))
@@ -87,8 +80,8 @@ class SigningKey:
         return SignedCheckpoint(checkpoint=checkpoint, signature=signature.hex())
 
 
-def mark_of(mark_key: bytes, chain: bytes) -> str:
-    return hmac.digest(mark_key, chain, "sha256")[:MARK_BYTES].hex()
+def mark_of(mark_key: bytes, chain: bytes) -> bytes:
+    return hashlib.blake2b(chain, digest_size=MARK_BYTES, key=mark_key).hexdigest().encode()
 
 
 def key_name(public: bytes) -> str:

@@ -80,4 +80,4 @@ def _record(line: bytes) -> bytes:
 
 def _chain(line: bytes) -> str:
     link = read_line(line)
-    return link.chain if link else ""
+    return link.chain.decode() if link else ""

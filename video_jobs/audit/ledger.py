@@ -169,4 +169,4 @@ class Ledger:
 
 def _new_chain_id() -> str:
     """Sorts by time: a Redis that lost its audit begins another chain, and readers see both."""
-    return f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    return f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}Z-{secrets.token_hex(4)}"

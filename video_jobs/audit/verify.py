@@ -149,11 +149,12 @@ class _Check:
         if not link.record.startswith(b'{"seq":%d,' % self.seq):
             raise Bad(self.seq, "missing, or out of order")
         self.value = step(self.value, link.record)
-        if self.value.hex() != link.chain:
+        chain = self.value.hex()
+        if chain.encode() != link.chain:
             raise Bad(self.seq, "altered")
         if marks and link.mark not in [mark_of(key, self.value) for key in marks]:
             raise Bad(self.seq, "altered, and the chain computed anew")
-        self._values[self.seq] = link.chain
+        self._values[self.seq] = chain
         self.seq += 1
 
     def _checkpoint(self, line: bytes) -> None:
