@@ -1,13 +1,14 @@
 """The command line of `cogvideox-server`. Each part is imported only when it is asked for."""
 
 import argparse
+import importlib
 import os
 import sys
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from cogvideox_server.options import add_doctor, add_jobs, add_queue
+from cogvideox_server.options import add_doctor, add_jobs, add_plan, add_queue
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -27,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_models(commands.add_parser("models", help="list, pull and verify weights", description=_MODELS))
     add_jobs(commands.add_parser("jobs", help="submit and follow videos", description=_JOBS), OneLineParser)
     add_queue(commands.add_parser("queue", help="look into the queue and change it", description=_QUEUE), OneLineParser)
+    add_plan(commands.add_parser("plan", help="how many GPUs a load needs", description=_PLAN))
     add_doctor(commands.add_parser("doctor", help="check this machine and say what to do", description=_DOCTOR))
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
@@ -41,6 +43,7 @@ _GATEWAY = "run one gateway: HTTP in, jobs out. Configured by COGVIDEOX_… vari
 _WORKER = "run one GPU worker: a job id in, a video in the store. Configured by COGVIDEOX_… variables."
 _JOBS = "Videos on any server of this kind, by its URL and an API key. Errors are one line and exit 1."
 _QUEUE = "The operator's hands on all tenants' jobs, by way of Redis. Every change is audited with who made it."
+_PLAN = "How many GPUs a load needs, from the cost model: operations counted, the GPU's published peak, 80 % busy."
 _DOCTOR = (
     "Check Python, settings, Redis, the store, device, model, tokenizer, clock, port and disk, and say what to do "
     "about each failure. Exit 1 if one fails."
@@ -123,34 +126,12 @@ def main() -> int:
     args = build_parser().parse_args()
     if args.command == "version":
         print(metadata.version("cogvideox-server"))
-    elif args.command == "up":
-        from cogvideox_server.up import up
-
-        return up(args)
-    elif args.command == "jobs":
-        from cogvideox_server.jobs import jobs
-
-        return jobs(args)
-    elif args.command == "queue":
-        from cogvideox_server.queue import queue
-
-        return queue(args)
-    elif args.command == "doctor":
-        from cogvideox_server.doctor import doctor
-
-        return doctor(args)
-    elif args.command == "models":
-        from cogvideox_server.models import models
-
-        return models(args)
-    elif args.command == "keys":
-        from cogvideox_server.keys import keys
-
-        return keys(args)
-    else:
-        package = {"gateway": "server", "worker": "gpu_worker"}[args.command]
+        return 0
+    if package := {"gateway": "server", "worker": "gpu_worker"}.get(args.command):
         os.execv(sys.executable, [sys.executable, "-P", "-m", package])  # noqa: S606  # an argument list, no shell
-    return 0
+    # Every other command is a module of this package, with a function of the same name.
+    run = getattr(importlib.import_module(f"cogvideox_server.{args.command}"), args.command)
+    return int(run(args))
 
 
 if __name__ == "__main__":

@@ -93,6 +93,24 @@ def add_queue(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
         add(name, what).add_argument("route", nargs="?", default="*", help="one checkpoint's jobs only (default: all)")
 
 
+def add_plan(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--videos-per-hour", type=float, required=True, help="the load")
+    parser.add_argument("--model", default="cogvideox-2", help="model code (default: %(default)s)")
+    parser.add_argument("--checkpoint", default="cogvideox-1.5-5b", help="the weights (default: %(default)s)")
+    parser.add_argument(
+        "--gpu", default="h100", help="h200, h100, a100, l40s, rtx4090, a10 or l4 (default: %(default)s)"
+    )
+    parser.add_argument("--size", default="1920x1080", help="WIDTHxHEIGHT (default: %(default)s)")
+    parser.add_argument("--fps", type=int, default=30, help="30 or 60 (default: %(default)s)")
+    parser.add_argument("--duration", type=int, default=5, help="seconds: 5 or 10 (default: %(default)s)")
+    parser.add_argument("--quality", default="speed", help="speed or quality (default: %(default)s)")
+    parser.add_argument(
+        "--seconds-per-video", type=float, help="device seconds you measured, instead of the prediction"
+    )
+    parser.add_argument("--catalogue", type=Path, help="your catalogue file")
+    parser.add_argument("--json", action="store_true", help="print one JSON line")
+
+
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, help="the state folder (default: COGVIDEOX_STATE, or ./state)")
     parser.add_argument("--model", help="the model to look at (default: COGVIDEOX_MODEL, or tiny)")
