@@ -47,6 +47,9 @@ bench: $(INSTALLED)  ## Measure latency, gateway cost and a whole render; ARGS=-
 prove-limits: $(INSTALLED)  ## Measure what bodies, bombs and slow clients do; ARGS=--write keeps the table
 	$(BIN)/python -P tests/bench/limits.py $(ARGS)
 
+compatibility: $(INSTALLED)  ## Let every client do everything, and write docs/compatibility.md anew
+	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/compatibility
+
 fuzz: $(INSTALLED)  ## Send 50,000 generated requests and judge every answer; ARGS=--write keeps the table
 	$(BIN)/python -P tests/fuzz/run.py $(ARGS)
 

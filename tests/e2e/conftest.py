@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import venv
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,11 @@ import pytest
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from tests.sdks import sdk_python
+
 pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
-# Both import sniffio, which their own requirements used to bring along and no longer do.
-SDKS = {"zhipuai": ["zhipuai==2.1.5.20250825", "sniffio"], "zai": ["zai-sdk==0.2.3", "sniffio"]}
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -99,18 +98,6 @@ def outer_service(redis_url: str, tmp_path: Path, image_url: str, monkeypatch: p
     server.stop()
 
 
-def sdk_python(name: str) -> Path:
-    """The interpreter of a venv that holds only this SDK; made once and kept."""
-    home = ROOT / ".venvs" / name
-    python = home / "bin" / "python"
-    if not (home / ".installed").exists():
-        venv.create(home, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *SDKS[name]]
-        subprocess.run(install, check=True)
-        (home / ".installed").touch()
-    return python
-
-
-@pytest.fixture(scope="session", params=SDKS)
+@pytest.fixture(scope="session", params=["zhipuai", "zai"])
 def sdk(request: pytest.FixtureRequest) -> tuple[str, Path]:
     return request.param, sdk_python(request.param)

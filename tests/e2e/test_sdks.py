@@ -12,7 +12,7 @@ import av
 import pytest
 from PIL import Image
 
-from tests.e2e.conftest import sdk_python
+from tests.sdks import sdk_python
 
 pytestmark = [pytest.mark.e2e, pytest.mark.worker, pytest.mark.timeout(400)]
 
