@@ -402,8 +402,9 @@ class JobMachine(RuleBasedStateMachine):
         elif what == "report":
             got, expected = self.run(self.store.prepared(claim, "a cat", "model")), self.model.hold(*claim)
         else:
-            key = f"checkpoints/{claim.token}"
-            got, expected = self.run(self.store.checkpointed(claim, key, 3)), self.model.checkpointed(*claim, key)
+            key, step = f"checkpoints/{claim.token}", 3
+            got = self.run(self.store.checkpointed(claim, key, step))
+            expected = self.model.checkpointed(*claim, key, step)
         assert got.value == expected
         return expected
 

@@ -32,6 +32,7 @@ class ModelJob:
     is_deleted: bool = False
     outcome: str = ""
     checkpoint: str = ""
+    furthest_step: int = 0
     ended_as: str = ""
     counters: dict[str, int] = field(
         default_factory=lambda: {"failed_attempts": 0, "engine_deaths": 0, "lost_leases": 0}
@@ -110,11 +111,13 @@ class Model:
             self.jobs[job_id].lease_until = self.now + LEASE_MS
         return held
 
-    def checkpointed(self, job_id: str, token: str, key: str) -> str:
-        held = self.hold(job_id, token)
+    def checkpointed(self, job_id: str, token: str, key: str, step: int) -> str:
+        """Only a job that got further than ever before has earned a new count of lost leases."""
+        held, job = self.hold(job_id, token), self.jobs[job_id]
         if held != "lost":
-            self.jobs[job_id].checkpoint = key
-            self.jobs[job_id].counters["lost_leases"] = 0
+            job.checkpoint = key
+            if step > job.furthest_step:
+                job.furthest_step, job.counters["lost_leases"] = step, 0
         return held
 
     def finish(self, job_id: str, token: str, state: str, outcome: str) -> bool:

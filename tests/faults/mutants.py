@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import NamedTuple
 
+from video_jobs.store import _PRELUDE
+
 SCRIPTS = Path(__file__).parents[2] / "video_jobs" / "scripts"
 
 
@@ -23,5 +25,5 @@ def script_sources(bug: str = "") -> dict[str, str]:
         if mutant.right not in texts[mutant.script]:
             raise RuntimeError(f"{bug}: {mutant.script}.lua has no {mutant.right!r}")
         texts[mutant.script] = texts[mutant.script].replace(mutant.right, mutant.wrong)
-    prelude = texts.pop("shares") + texts.pop("house")
+    prelude = "".join(texts.pop(name) for name in _PRELUDE)
     return {name: prelude + text for name, text in texts.items()}
