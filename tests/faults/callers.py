@@ -12,7 +12,7 @@ import httpx2
 PATIENCE_SECONDS = 15.0
 POLL_SECONDS = 1.2
 # How often a caller does something special, of a thousand jobs.
-CANCELLED, DOUBLED, OTHER_BODY, FINAL_ERROR, POISON = 40, 40, 20, 15, 3
+CANCELLED, DOUBLED, OTHER_BODY, FINAL_ERROR, POISON, LONG = 40, 40, 20, 15, 3, 40
 
 
 class Callers:
@@ -48,7 +48,9 @@ class Callers:
         dice = self._random.randrange(1000)
         if dice < FINAL_ERROR:
             return "fail:image_unreadable"
-        return "die" if dice < FINAL_ERROR + POISON else "a cat"
+        if dice < FINAL_ERROR + POISON:
+            return "die"
+        return "long" if dice < FINAL_ERROR + POISON + LONG else "a cat"
 
     async def one_job(self, prompt: str, request_id: str) -> str:
         """Submit until it is answered, then poll to the end; how it ended."""

@@ -17,7 +17,7 @@ from typing import Any
 import redis
 
 from gpu_worker.worker import MAX_JOBS
-from tests.faults.clip import owner
+from tests.faults.clip import owner, whole_work
 from video_jobs import keys
 from video_jobs.job import JobRecord, JobState
 from video_jobs.record import read_record
@@ -113,14 +113,20 @@ def one_result(evidence: Evidence) -> Iterator[str]:
     for event in evidence.events:
         if event["what"] == "finish" and event["published"]:
             published[event["job_id"]].add(event["token"])
+        if event["what"] == "resumed" and event["of"] != event["job_id"]:
+            yield f"I3 {event['job_id']} went on from a checkpoint of {event['of']}"
     for job_id, tokens in published.items():
         if len(tokens) > 1:
             yield f"I3 doubled: {job_id} was published by {sorted(tokens)}"
     for job_id, record in evidence.records.items():
-        if record.state is JobState.SUCCEEDED and not record.is_deleted:
-            yield from _video_problems(job_id, record, evidence.objects)
-        elif record.state is not JobState.SUCCEEDED and record.video is not None:
-            yield f"I3 {job_id} is {record.state} and has a video"
+        yield from _result_problems(job_id, record, evidence.objects)
+
+
+def _result_problems(job_id: str, record: JobRecord, objects: dict[str, bytes]) -> Iterator[str]:
+    if record.state is JobState.SUCCEEDED and not record.is_deleted:
+        yield from _video_problems(job_id, record, objects)
+    elif record.state is not JobState.SUCCEEDED and record.video is not None:
+        yield f"I3 {job_id} is {record.state} and has a video"
 
 
 def _video_problems(job_id: str, record: JobRecord, objects: dict[str, bytes]) -> Iterator[str]:
@@ -129,8 +135,13 @@ def _video_problems(job_id: str, record: JobRecord, objects: dict[str, bytes]) -
         yield f"I3 {job_id} succeeded without its video in the bucket"
     elif hashlib.sha256(video).hexdigest() != record.video.sha256 or len(video) != record.video.size_bytes:
         yield f"I3 {job_id}: the bucket holds another video than the record says"
-    elif owner(video) != {"job_id": job_id, "token": record.token}:
-        yield f"I3 {job_id}: the video says {owner(video)}, the record says {record.token}"
+    elif owner(video) != (told := _due(job_id, record)):
+        yield f"I3 {job_id}: the video says {owner(video)}, the record says {told}"
+
+
+def _due(job_id: str, record: JobRecord) -> dict[str, str | None]:
+    trace = whole_work(job_id, record.job.spec.prompt)
+    return {"job_id": job_id, "token": record.token, "trace": trace}
 
 
 def audit_is_dense(evidence: Evidence) -> Iterator[str]:

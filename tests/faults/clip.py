@@ -1,12 +1,15 @@
-"""A small valid MP4 that says whose it is: one clip, encoded once, and a box at its end with the job and the token."""
+"""A small valid MP4 that says whose it is: one clip, encoded once, and a box at its end with job, token and trace."""
 
+import hashlib
 import json
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 BOX = struct.Struct(">I4s")
 MARK = b"free"
+STEPS, LONG_STEPS = 5, 100
 
 
 def make_clip(path: Path) -> None:
@@ -23,8 +26,33 @@ def make_clip(path: Path) -> None:
         out.mux(stream.encode())
 
 
-def signed(clip: bytes, job_id: str, token: str) -> bytes:
-    body = json.dumps({"job_id": job_id, "token": token}).encode()
+@dataclass(frozen=True)
+class Work:
+    """A stand-in's half-done work: the trace is what only these steps, in this order, each once, lead to."""
+
+    job_id: str
+    step: int = 0
+    trace: str = ""
+
+    def next(self) -> "Work":
+        taken = f"{self.job_id} {self.step} {self.trace}"
+        return Work(self.job_id, self.step + 1, hashlib.sha256(taken.encode()).hexdigest()[:16])
+
+
+def steps_of(prompt: str) -> int:
+    return LONG_STEPS if prompt.startswith("long") else STEPS
+
+
+def whole_work(job_id: str, prompt: str) -> str:
+    """The trace of an uninterrupted run."""
+    work = Work(job_id)
+    while work.step < steps_of(prompt):
+        work = work.next()
+    return work.trace
+
+
+def signed(clip: bytes, job_id: str, token: str, trace: str) -> bytes:
+    body = json.dumps({"job_id": job_id, "token": token, "trace": trace}).encode()
     return clip + BOX.pack(BOX.size + len(body), MARK) + body
 
 

@@ -24,8 +24,9 @@ GATEWAY_POINTS = (
 WORKER_POINTS = (
     *("w.claimed", "w.before_render", "w.rendered", "w.before_encode", "w.encoded", "w.before_upload", "w.mid_upload"),
     *("w.uploaded", "w.before_finish", "w.finished", "w.beating", "w.before_requeue", "w.requeued"),
+    *("w.before_checkpoint", "w.checkpoint_uploaded", "w.checkpointed"),
 )
-ENGINE_POINTS = ("e.started", "e.mid_render", "e.rendered")
+ENGINE_POINTS = ("e.started", "e.mid_render", "e.checkpointed", "e.rendered")
 FINISHER_POINTS = ("f.started", "f.mid_encode", "f.encoded")
 
 

@@ -226,6 +226,7 @@ class Fleet:
             "COGVIDEOX_S3_ENDPOINT": f"http://127.0.0.1:{self.ports['s3']}",
             "COGVIDEOX_S3_PATH_STYLE": "true",
             "COGVIDEOX_LEASE_SECONDS": str(self.shape.lease_s),
+            "COGVIDEOX_CHECKPOINT_SECONDS": "0.5",
             "COGVIDEOX_SCRATCH_MIN_FREE_MB": "1",
             "COGVIDEOX_LOG_LEVEL": "WARNING",
             "OMP_NUM_THREADS": "1",

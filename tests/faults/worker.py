@@ -22,6 +22,12 @@ from video_jobs.s3 import S3Store
 from video_jobs.settings import read_settings
 from video_jobs.store import JobStore
 
+# Around storing what, by folder and kind of file.
+PLACES = {
+    ("videos", ".mp4"): ("w.before_upload", "w.mid_upload"),
+    ("videos", ".jpg"): ("", "w.uploaded"),
+    ("checkpoints", ".safetensors"): ("w.before_checkpoint", "w.checkpoint_uploaded"),
+}
 CHILD = str(Path(__file__).with_name("child.py"))
 
 
@@ -34,6 +40,7 @@ def lay(points: Failpoints) -> None:
     around(JobStore, "beat", points, ("w.beating", ""), claim_of)
     around(JobStore, "requeue", points, ("w.before_requeue", "w.requeued"), claim_of)
     around(JobStore, "finish", points, ("w.before_finish", "w.finished"), claim_of)
+    around(JobStore, "checkpointed", points, ("", "w.checkpointed"), claim_of)
     _watch_finish(points)
     _around_child(points)
     _around_put(points)
@@ -71,14 +78,11 @@ def _around_put(points: Failpoints) -> None:
     original = S3Store.put
 
     def put(self: S3Store, key: str, source: Path, content_type: str) -> None:
-        parts = key.split("/")
-        claim = (parts[1], parts[2]) if parts[0] == "videos" else ("", "")
-        is_cover = content_type == "image/jpeg"
-        if parts[0] == "videos" and not is_cover:
-            time.sleep(points.pass_by("w.before_upload", *claim))
+        before, after = PLACES.get((key.split("/")[0], Path(key).suffix), ("", ""))
+        claim = tuple(key.split("/")[1:3])
+        time.sleep(points.pass_by(before, *claim) if before else 0)
         original(self, key, source, content_type)
-        if parts[0] == "videos":
-            time.sleep(points.pass_by("w.uploaded" if is_cover else "w.mid_upload", *claim))
+        time.sleep(points.pass_by(after, *claim) if after else 0)
 
     S3Store.put = put  # type: ignore[method-assign]
 
