@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cogvideox_server.options import add_doctor, add_jobs, add_plan, add_queue
+from cogvideox_server.tenancy import add_keys, add_tenants
 
 
 class OneLineParser(argparse.ArgumentParser):
@@ -24,7 +25,8 @@ def build_parser() -> argparse.ArgumentParser:
     _add_up(commands.add_parser("up", help="run everything on this machine", description=_UP))
     for name, what in (("gateway", _GATEWAY), ("worker", _WORKER)):
         commands.add_parser(name, help=what.partition(":")[0], description=what)
-    _add_keys(commands.add_parser("keys", help="make, list and revoke API keys", description=_KEYS))
+    add_keys(commands.add_parser("keys", help="make, roll and revoke API keys", description=_KEYS), OneLineParser)
+    add_tenants(commands.add_parser("tenants", help="tenants, limits, usage", description=_TENANTS), OneLineParser)
     _add_models(commands.add_parser("models", help="list, pull and verify weights", description=_MODELS))
     add_jobs(commands.add_parser("jobs", help="submit and follow videos", description=_JOBS), OneLineParser)
     add_queue(commands.add_parser("queue", help="look into the queue and change it", description=_QUEUE), OneLineParser)
@@ -52,6 +54,10 @@ _MODELS = (
     "Weights: from the Hugging Face hub (HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured) or from ModelScope, "
     "by the hubs' own libraries."
 )
+_TENANTS = (
+    "Tenants, their plans and limits, and what they used. A change holds for the next request. Found: the Redis of "
+    "`up` in the state folder, else COGVIDEOX_REDIS_URL."
+)
 _KEYS = "API keys, `id.secret`. Found: the Redis of `up` in the state folder, else COGVIDEOX_REDIS_URL."
 
 
@@ -74,23 +80,6 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line on stdout when ready, all else on stderr"
     )
-
-
-def _add_keys(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=OneLineParser)
-    create = actions.add_parser(
-        "create", help="make a key and print it, once", description="Make a key and print it, once."
-    )
-    create.add_argument("--tenant", default="default", help="whose key it is (default: %(default)s)")
-    create.add_argument("--name", default="", help="what it is for")
-    listing = actions.add_parser(
-        "list", help="list keys without their secrets", description="List keys: id, tenant, name."
-    )
-    revoke = actions.add_parser("revoke", help="revoke a key", description="Revoke a key; gateways follow within 5 s.")
-    revoke.add_argument("id", help="the key's id, or the whole key")
-    for action in (create, listing, revoke):
-        action.add_argument("--state", type=Path, help="the state folder of `up` (default: ./state)")
-        action.add_argument("--redis-url", help="the Redis to use")
 
 
 def _add_models(parser: argparse.ArgumentParser) -> None:

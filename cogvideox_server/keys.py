@@ -1,55 +1,106 @@
-"""`cogvideox-server keys`: make, list and revoke API keys."""
+"""`cogvideox-server keys`: make, import, list, roll and revoke API keys."""
 
 import argparse
 import asyncio
+import json
 import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from cogvideox_server.redis import find_redis
+
 if TYPE_CHECKING:
+    from server.grants import KeyTerms
     from server.keys import KeyRing
+    from video_jobs.tenants import TenantBook
+
+
+class CannotDo(Exception):
+    """One line that says why."""
 
 
 def keys(args: argparse.Namespace) -> int:
-    return asyncio.run(_with_ring({"create": _create, "list": _list, "revoke": _revoke}[args.action], args))
+    return asyncio.run(_with_ring(ACTIONS[args.action], args))
 
 
-async def _with_ring(act: "Callable[[KeyRing, argparse.Namespace], Awaitable[int]]", args: argparse.Namespace) -> int:
+async def _with_ring(
+    act: "Callable[[KeyRing, TenantBook, argparse.Namespace], Awaitable[None]]", args: argparse.Namespace
+) -> int:
     from redis.exceptions import RedisError
 
     from server.keys import KeyRing
     from server.settings import GatewaySettings
     from video_jobs.links import secret_file
     from video_jobs.queue import lazy_redis
+    from video_jobs.store import JobStore
+    from video_jobs.tenants import TenantBook
 
     settings = GatewaySettings(**({"state": args.state} if args.state else {}))
-    socket = settings.state / "redis" / "redis.sock"
-    url = args.redis_url or (f"unix://{socket}" if socket.exists() else settings.redis_url.get_secret_value())
-    redis = lazy_redis(url)
+    redis = lazy_redis(find_redis(args.redis_url, settings.state) or settings.redis_url.get_secret_value())
     try:
-        return await act(KeyRing(redis, secret_file(settings.master_key)), args)
+        await act(KeyRing(redis, secret_file(settings.master_key)), TenantBook(JobStore(redis)), args)
+        return 0
     except (RedisError, OSError) as error:
-        print(f"cogvideox-server keys: Redis cannot be reached: {error}", file=sys.stderr)
-        return 1
+        return _fail(f"Redis cannot be reached: {error}")
+    except (CannotDo, ValueError) as error:
+        return _fail(str(error))
     finally:
         await redis.aclose()
 
 
-async def _create(ring: "KeyRing", args: argparse.Namespace) -> int:
-    print(await ring.create(args.tenant, args.name))
+async def _create(ring: "KeyRing", book: "TenantBook", args: argparse.Namespace) -> None:
+    terms = _terms(args)
+    await book.welcome(args.tenant)
+    print(await ring.create(args.tenant, args.name, terms))
     print("Keep it: it is not shown again.", file=sys.stderr)
-    return 0
 
 
-async def _list(ring: "KeyRing", args: argparse.Namespace) -> int:
-    for key in await ring.list():
-        print(f"{key.id}\t{key.tenant}\t{key.name}")
-    return 0
+async def _import(ring: "KeyRing", book: "TenantBook", args: argparse.Namespace) -> None:
+    """From stdin: what stands in a command line, any process of the machine can read."""
+    terms = _terms(args)
+    await book.welcome(args.tenant)
+    for line in filter(None, map(str.strip, sys.stdin)):
+        print(await ring.take_in(line, args.tenant, args.name, terms))
 
 
-async def _revoke(ring: "KeyRing", args: argparse.Namespace) -> int:
-    if await ring.revoke(args.id.partition(".")[0]):
-        print("revoked", file=sys.stderr)
-        return 0
-    print("cogvideox-server keys: no such key", file=sys.stderr)
+async def _list(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace) -> None:
+    for key in await ring.list(args.tenant):
+        shown = key.model_dump(mode="json", exclude={"secret", "is_tenant_open"}) | {"state": key.state}
+        scopes = ",".join(sorted(key.terms.scopes))
+        line = f"{key.id}\t{key.tenant}\t{key.name}\t{scopes}\t{key.state}"
+        print(json.dumps(shown, ensure_ascii=False) if args.json else line)
+
+
+async def _roll(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace) -> None:
+    whole = await ring.roll(args.id.partition(".")[0], args.overlap)
+    if whole is None:
+        raise CannotDo("no such key, or it does not work any more")
+    print(whole)
+    print("Keep it: it is not shown again.", file=sys.stderr)
+
+
+async def _revoke(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace) -> None:
+    if not await ring.revoke(args.id.partition(".")[0]):
+        raise CannotDo("no such key")
+    print("revoked", file=sys.stderr)
+
+
+def _terms(args: argparse.Namespace) -> "KeyTerms":
+    from pydantic import ValidationError
+
+    from server.grants import KeyTerms
+
+    said = {"expires": args.expires, "models": args.model, "networks": args.network}
+    try:
+        return KeyTerms.model_validate(said | ({"scopes": args.scope} if args.scope else {}))
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise CannotDo(f"{first['loc'][0]}: {first['msg']}") from error
+
+
+def _fail(why: str) -> int:
+    print(f"cogvideox-server keys: {why}", file=sys.stderr)
     return 1
+
+
+ACTIONS = {"create": _create, "import": _import, "list": _list, "roll": _roll, "revoke": _revoke}

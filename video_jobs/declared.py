@@ -66,26 +66,24 @@ async def apply(declared: Declared, book: TenantBook) -> list[str]:
 
 
 async def keep_applied(path: Path | None, book: TenantBook, every_s: float = LOOK_EVERY_SECONDS) -> None:
-    """Apply the file, and again whenever it changes, until cancelled. A bad file changes nothing and is told once."""
+    """The default plan once, and the file whenever it changes. A bad file changes nothing and is told once."""
     applied, has_default = "", False
-    while True:
+    while path or not has_default:
         try:
-            if not has_default:
-                has_default = await book.add_default_plan()
+            has_default = has_default or await book.add_default_plan()
             text = await asyncio.to_thread(path.read_text, "utf-8") if path else ""
             digest = hashlib.sha256(text.encode()).hexdigest()
-            if digest != applied:
-                if changed := await _apply_or_tell(text, book):
-                    logger.info("tenants applied", extra={"changed": changed})
+            if path and digest != applied:
+                await _apply_or_tell(text, book)
                 applied = digest
         except (RedisError, OSError) as exc:
             logger.warning("tenants not applied yet", extra={"error": repr(exc)})
         await asyncio.sleep(every_s)
 
 
-async def _apply_or_tell(text: str, book: TenantBook) -> list[str]:
+async def _apply_or_tell(text: str, book: TenantBook) -> None:
     try:
-        return await apply(parse(text), book)
+        if changed := await apply(parse(text), book):
+            logger.info("tenants applied", extra={"changed": changed})
     except BadFile as exc:
         logger.error("tenants file refused", extra={"error": str(exc)})
-        return []

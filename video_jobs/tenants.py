@@ -25,7 +25,7 @@ class BadName(ValueError):
 
 class TenantBook:
     def __init__(self, store: JobStore) -> None:
-        self._store, self._redis = store, store.redis
+        self._store, self.redis = store, store.redis
         self._remembered: dict[str, tuple[float, Tenant]] = {}
 
     async def plans(self) -> dict[str, Terms]:
@@ -94,11 +94,11 @@ class TenantBook:
         return {state: int(found.get(state, 0)) for state in ("queued", "running", "held")}
 
     async def _names(self, kind: str) -> list[str]:
-        found = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.tenancy(f"{kind}s")))
+        found = await cast(Awaitable[set[bytes]], self.redis.smembers(keys.tenancy(f"{kind}s")))
         return sorted(name.decode() for name in found)
 
     async def _hash(self, key: str) -> dict[str, str]:
-        found = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(key))
+        found = await cast(Awaitable[dict[bytes, bytes]], self.redis.hgetall(key))
         return {name.decode(): value.decode() for name, value in found.items()}
 
     async def _read(self, kind: str, name: str, model: type[AnyTerms]) -> AnyTerms | None:
@@ -111,7 +111,7 @@ class TenantBook:
         key, fields = keys.tenancy(kind, name), _flat(terms)
         if await self._hash(key) == fields:
             return False
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self.redis.pipeline(transaction=True) as pipe:
             pipe.delete(key)
             pipe.hset(key, mapping=cast(dict[Any, Any], fields))
             pipe.sadd(keys.tenancy(f"{kind}s"), name)

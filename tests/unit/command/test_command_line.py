@@ -18,7 +18,9 @@ def run(*args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
 
 
 COMMANDS = (
-    "|up|gateway|worker|doctor|version|keys|keys create|keys list|keys revoke|models|models list|models pull|"
+    "|up|gateway|worker|doctor|version|keys|keys create|keys import|keys list|keys roll|keys revoke|"
+    "tenants|tenants list|tenants plans|tenants show|"
+    "tenants set|tenants plan|tenants apply|tenants usage|models|models list|models pull|"
     "models verify|queue|queue status|queue list|queue retry|queue pause|jobs|jobs submit|jobs list|jobs show|"
     "jobs watch|jobs cancel|jobs download"
 )
