@@ -28,11 +28,18 @@ test: $(INSTALLED)  ## Run the whole suite; ARGS='-k name' narrows it
 chart-test: $(INSTALLED)  ## Install the chart on three versions of Kubernetes
 	KUBERNETES="1.28 1.34 1.37" $(BIN)/python -m pytest tests/chart $(ARGS)
 
+image-test: $(INSTALLED)  ## Build and run both images with buildah, on a CPU
+	$(BIN)/python -m pytest tests/images/image_checks.py -s $(ARGS)
+
+locks: $(INSTALLED)  ## Lock anew what the images hold
+	PATH="$(CURDIR)/$(BIN):$$PATH" deploy/locks/lock.sh
+
 check: $(INSTALLED)  ## Format, lint, types, walls
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/hadolint deploy/*.Dockerfile
 
 fix: $(INSTALLED)  ## Format and mend what ruff can mend
 	$(BIN)/ruff format .

@@ -30,9 +30,9 @@ VALIDATORS = ["keda@2.0.0", "prometheus-operator@6.0.0", "gateway-api@2.0.0"]
 class Rendered:
     """What one install or upgrade made: the objects as sent, the test hooks, the notes, what is not valid."""
 
-    def __init__(self, said: dict[str, Any]) -> None:
+    def __init__(self, said: dict[str, Any], live: list[dict]) -> None:
         self.objects: list[dict] = said["objects"] + said["hooks"]
-        self.live: list[dict] = said["live"]
+        self.live = live
         self.notes: str = said["notes"]
         self.invalid: list[str] = said["invalid"]
 
@@ -69,11 +69,14 @@ class Helm:
         )
         self._known: dict[str, dict] = {}
 
-    def install(self, *steps: dict, kubernetes: str = VERSIONS[-1]) -> Rendered:
-        """Install with the first values, upgrade to each of the others."""
+    def install(self, values: dict, kubernetes: str = VERSIONS[-1]) -> Rendered:
+        return self.upgrade(values, kubernetes=kubernetes)[0]
+
+    def upgrade(self, *steps: dict, kubernetes: str = VERSIONS[-1]) -> list[Rendered]:
+        """Install with the first values, upgrade to each of the others; `live` is what there is in the end."""
         said = self._ask({"kubernetes": kubernetes, "steps": steps})
         assert "error" not in said, said["error"]
-        return Rendered(said)
+        return [Rendered(step, said["live"]) for step in said["steps"]]
 
     def refusal(self, values: dict, kubernetes: str = VERSIONS[-1]) -> str:
         """Why these values are refused."""

@@ -38,19 +38,21 @@ async def run(fake: FakeKubernetes, task: dict) -> dict:
         kubeconfig.flush()
         helm = helm_sdkpy.Configuration(namespace="video", kubeconfig=kubeconfig.name)
         first, *later = task["steps"]
-        release = await helm_sdkpy.Install(helm).run("rel", str(CHART), values=first, wait=False)
+        releases = [await helm_sdkpy.Install(helm).run("rel", str(CHART), values=first, wait=False)]
         for values in later:
-            release = await helm_sdkpy.Upgrade(helm).run(
-                "rel", str(CHART), values=values, wait=False, reset_values=True
-            )
+            upgrade = helm_sdkpy.Upgrade(helm).run("rel", str(CHART), values=values, wait=False, reset_values=True)
+            releases.append(await upgrade)
+    return {"steps": [told(release, task["kubernetes"]) for release in releases], "live": list(fake.objects.values())}
+
+
+def told(release: dict, version: str) -> dict:
     rendered = [found for found in yaml.safe_load_all(release["manifest"]) if found]
     hooks = [found for hook in release["hooks"] or [] for found in yaml.safe_load_all(hook["manifest"]) if found]
     return {
         "objects": rendered,
         "hooks": hooks,
-        "live": list(fake.objects.values()),
         "notes": release["info"]["notes"],
-        "invalid": [problem for found in rendered + hooks if (problem := why_invalid(found, task["kubernetes"]))],
+        "invalid": [problem for found in rendered + hooks if (problem := why_invalid(found, version))],
     }
 
 

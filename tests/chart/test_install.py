@@ -42,8 +42,7 @@ def test_the_validators_refuse_what_is_wrong(helm: Helm, validators: Path) -> No
 def test_the_least_deployment_upgrades_to_each_and_back(helm: Helm, deployment: str, kubernetes: str) -> None:
     least, values = ci_values("minimal"), ci_values(deployment)
 
-    there = helm.install(least, values, kubernetes=kubernetes)
-    back = helm.install(least, values, least, kubernetes=kubernetes)
+    _, there, back = helm.upgrade(least, values, least, kubernetes=kubernetes)
 
     assert there.invalid == []
     assert names(there.objects) == names(helm.install(values, kubernetes=kubernetes).objects)
@@ -85,11 +84,11 @@ def test_a_trial_keeps_its_keys_over_an_upgrade(helm: Helm) -> None:
     def secrets(rendered: Rendered) -> dict[str, dict]:
         return {found["metadata"]["name"]: found["data"] for found in rendered.all("Secret")}
 
-    first, second = helm.install(trial, trial), helm.install(trial, trial, trial)
-    live = {found["metadata"]["name"]: found for found in first.live if found["kind"] == "Secret"}
+    first, second = helm.upgrade(trial, trial)
 
-    assert secrets(first) == {name: live[name]["data"] for name in secrets(first)}
+    assert secrets(first) == secrets(second)
     assert set(secrets(second)["rel-cogvideox-server-secrets"]) == {"master.key", "link.key"}
+    assert set(secrets(second)["rel-cogvideox-server-valkey"]) == {"password", "redis-url"}
 
 
 def test_pods_restart_when_what_they_read_at_start_changes(helm: Helm) -> None:
