@@ -58,7 +58,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     worker = VideoWorker(shop, redis, [settings.checkpoint])
     _stop_on_signals(worker, settings.grace_seconds)
     health = WorkerHealth(worker)
-    shop.on_end = health.count
+    logging.getLogger().addHandler(shop.metrics.warnings)
     listener = asyncio.create_task(health.serve(settings.worker_port)) if settings.worker_port else None
     await worker.main()
     if listener:

@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from http import HTTPStatus
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Gauge, generate_latest
 
 from gpu_worker.worker import VideoWorker
 
 READ_LIMIT_SECONDS = 5.0
-STAGE_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800)
 
 logger = logging.getLogger(__name__)
 
@@ -19,28 +19,19 @@ class WorkerHealth:
 
     def __init__(self, worker: VideoWorker) -> None:
         self._worker = worker
-        self._registry = CollectorRegistry()
-        self._ends = Counter(
-            "cogvideox_worker_attempts", "Attempts by how they ended.", ["how"], registry=self._registry
-        )
-        self._stages = Histogram(
-            *("cogvideox_worker_stage_seconds", "Seconds of each stage of a video.", ["stage"]),
-            buckets=STAGE_BUCKETS,
-            registry=self._registry,
-        )
-        running = Gauge("cogvideox_worker_jobs", "Jobs in this worker's hands.", registry=self._registry)
-        running.set_function(lambda: len(worker.runs))
-        ready = Gauge("cogvideox_worker_ready", "1 while this worker takes jobs.", registry=self._registry)
-        ready.set_function(lambda: float(self.is_ready))
+        self._registry = worker.metrics.registry
+
+        def gauge(name: str, what: str, read: Callable[[], float]) -> None:
+            Gauge(f"cogvideox_worker_{name}", what, registry=self._registry).set_function(read)
+
+        gauge("jobs", "Jobs in this worker's hands.", lambda: len(worker.runs))
+        gauge("ready", "1 while this worker takes jobs.", lambda: float(self.is_ready))
+        gauge("model_load_seconds", "From the engine's start until it was ready.", lambda: worker.engine_start_s)
+        gauge("scratch_free_bytes", "Room on the scratch disk.", worker.scratch_free)
 
     @property
     def is_ready(self) -> bool:
         return self._worker.trouble() is None
-
-    def count(self, how: str, stage_seconds: dict[str, float]) -> None:
-        self._ends.labels(how).inc()
-        for stage, seconds in stage_seconds.items():
-            self._stages.labels(stage).observe(seconds)
 
     async def serve(self, port: int) -> None:
         server = await asyncio.start_server(self._answer, "0.0.0.0", port)  # noqa: S104  # probed from outside the pod

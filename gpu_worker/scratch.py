@@ -25,12 +25,15 @@ class Scratch:
 
     def trouble(self) -> str | None:
         """Why no job should be taken here, if so."""
-        free = shutil.disk_usage(self._folder).free
+        free = self.free_bytes()
         if free < self._min_free_bytes:
             return f"scratch disk full: {free >> 20} MB free, {self._min_free_bytes >> 20} MB wanted"
         if time.monotonic() < self._short_until:
             return f"scratch disk full: {free >> 20} MB free were not enough for a job"
         return None
+
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self._folder).free
 
     def fell_short(self) -> None:
         """A job found no room: for a while others take it, though its own files are gone."""

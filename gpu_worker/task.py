@@ -14,6 +14,7 @@ from gpu_worker.checkpoints import Checkpoints
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Message, Prepared, Progress, Render
 from gpu_worker.lease import Lease, LeaseEnd
+from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.pace import Pace, Watch
 from gpu_worker.patience import patiently
 from gpu_worker.prepare import HttpRewriter
@@ -55,9 +56,7 @@ class Workshop:
     scratch: Scratch
     pace: Pace
     checkpoint_every_s: float
-    on_end: Callable[[str, dict[str, float]], None] = lambda _how, _stage_seconds: None
-    """Told how every attempt ended, and the seconds of its stages."""
-
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
@@ -73,6 +72,7 @@ class JobRun:
         self._folder = shop.scratch.path(claim)
         self._is_rendered = False
         self._drained_by = 0.0
+        self._record: JobRecord | None = None
         self._rendered = Rendered()
         self._prepared_s: dict[str, float] = {}
         self._prompt: asyncio.Task[object] | None = None
@@ -105,6 +105,8 @@ class JobRun:
             record = await patiently(lambda: self._shop.store.get(self.claim.job_id))
             if record is None:
                 return InternalFault("the record is gone")
+            self._record = record
+            self._shop.metrics.claimed(record)
             return await self._make(record)
         except JobError as error:
             return error
@@ -120,6 +122,7 @@ class JobRun:
         self._rendered = record.rendered
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
+        self._shop.metrics.rendered(record.job.plan.steps, done.stage_seconds, done.peak_memory_bytes)
         self._is_rendered = True
         self._free_device()
         video, cover = self._folder / "video.mp4", self._folder / "cover.jpg"
@@ -233,7 +236,7 @@ class JobRun:
             return await self._publish(ending)
         if self.lease.ended is LeaseEnd.LOST:
             logger.warning("attempt dropped", extra={"job_id": self.claim.job_id})
-            self._shop.on_end("lost", {})
+            self._shop.metrics.ended("lost", {})
             return False
         if self.lease.ended is LeaseEnd.DRAINED:
             await self._checkpoints.settle(self._drained_by + HAND_BACK_SECONDS - asyncio.get_running_loop().time())
@@ -255,7 +258,8 @@ class JobRun:
 
     async def _publish(self, outcome: Outcome) -> bool:
         published = await patiently(lambda: self._shop.store.finish(self.claim, outcome))
-        self._shop.on_end(outcome.state.value if published else "refused", outcome.rendered.stage_seconds)
+        how = outcome.state.value if published else "refused"
+        self._shop.metrics.ended(how, outcome.rendered.stage_seconds, self._record if published else None)
         logger.info(
             "job ended" if published else "result refused",
             extra={"job_id": self.claim.job_id, "token": self.claim.token, "state": outcome.state.value},
@@ -264,7 +268,7 @@ class JobRun:
 
     async def _requeue(self, why: str, charge: Charge, detail: str = "") -> bool:
         how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge, detail))
-        self._shop.on_end(why, {})
+        self._shop.metrics.ended(why, {}, self._record if how is Requeue.FAILED else None)
         told = {"job_id": self.claim.job_id, "why": why, "detail": detail, "how": how.value}
         logger.warning("job handed back", extra=told)
         return how in (Requeue.FAILED, Requeue.CANCELLED)

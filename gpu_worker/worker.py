@@ -7,6 +7,7 @@ import logging
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +16,7 @@ from arq.worker import Worker, func
 from redis.exceptions import RedisError
 
 from gpu_worker.lease import LeaseEnd
+from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.task import JobRun, Workshop
 from video_jobs import keys
 from video_jobs.errors import JobError
@@ -63,6 +65,17 @@ class VideoWorker(Worker):  # type: ignore[misc]
     def engine_is_ready(self) -> bool:
         return self._shop.engine.is_ready
 
+    @property
+    def metrics(self) -> WorkerMetrics:
+        return self._shop.metrics
+
+    @property
+    def engine_start_s(self) -> float:
+        return self._shop.engine.start_s
+
+    def scratch_free(self) -> float:
+        return self._shop.scratch.free_bytes()
+
     def trouble(self) -> str | None:
         """Why this worker takes no jobs, if so."""
         if self.is_stopping:
@@ -72,7 +85,8 @@ class VideoWorker(Worker):  # type: ignore[misc]
     async def main(self) -> None:
         """Claim and run until told to stop; then see the runs to their end."""
         # Loading can take minutes; a worker that is told to stop meanwhile stops.
-        loops = [self._starts_and_claims(), self._hears_cancels(), self._announces(), run_reaper(self._shop.store)]
+        loops = [self._starts_and_claims(), self._hears_cancels(), self._announces()]
+        loops.append(run_reaper(self._shop.store, on_reaped=self._shop.metrics.reaped))
         running = [asyncio.create_task(loop) for loop in loops]
         await self._stopping.wait()
         for task in running:
@@ -156,7 +170,13 @@ class VideoWorker(Worker):  # type: ignore[misc]
         return True
 
     def _take(self, claim: Claim) -> None:
-        run = JobRun(self._shop, claim, _once(self._device.release))
+        taken = time.monotonic()
+
+        def free_device() -> None:
+            self._shop.metrics.held_device(time.monotonic() - taken)
+            self._device.release()
+
+        run = JobRun(self._shop, claim, _once(free_device))
         self.runs[claim.job_id] = run
         task = asyncio.create_task(self.run_job(claim.job_id, 0))
         self.tasks[claim.job_id] = task

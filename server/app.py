@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from ipaddress import ip_network
@@ -62,17 +63,20 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     # Redis may be away now and come later: the gateway is alive meanwhile, and not ready.
     redis = lazy_redis(settings.redis_url.get_secret_value())
     house = app.state.house = build_house(settings, redis)
+    logging.getLogger().addHandler(house.metrics.warnings)
     if settings.metrics_port:
         house.metrics.serve(settings.metrics_port, settings.host)
     sweeper = Sweeper(house.store, house.results, settings.retention_days * DAY_SECONDS)
     chores = [
-        asyncio.create_task(run_reaper(house.store)),
+        asyncio.create_task(run_reaper(house.store, on_reaped=house.metrics.reaped)),
+        asyncio.create_task(house.metrics.keep_census(redis, [settings.checkpoint])),
         asyncio.create_task(run_sweeper(sweeper, house.store)),
         asyncio.create_task(keep_applied(settings.tenants_file, house.book)),
     ]
     try:
         yield
     finally:
+        logging.getLogger().removeHandler(house.metrics.warnings)
         for chore in chores:
             chore.cancel()
         await house.images.close()

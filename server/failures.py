@@ -46,7 +46,7 @@ async def fail(request: Request, exc: Exception) -> Utf8Json:
     if refusal.code == "500":
         where: dict[str, Any] = {"method": request.method, "path": request.url.path}
         logger.error("request failed", exc_info=exc, extra=where)
-    return answer(request, refusal)
+    return _answer(request, refusal)
 
 
 async def reworded(request: Request, reply: Response) -> Response:
@@ -65,7 +65,7 @@ async def reworded(request: Request, reply: Response) -> Response:
 
 def by_status(request: Request, status: int) -> Utf8Json:
     code, why = STATUSES.get(status, ("1210" if status < 500 else "500", ""))
-    said = answer(request, Refusal(code, detail=why, status=status, method=request.method))
+    said = _answer(request, Refusal(code, detail=why, status=status, method=request.method))
     if status == 405:
         said.headers["Allow"] = allowed(request.app.routes, request.scope)
     return said
@@ -73,7 +73,7 @@ def by_status(request: Request, status: int) -> Utf8Json:
 
 async def _refuse(request: Request, exc: Exception) -> Utf8Json:
     assert isinstance(exc, Refusal)  # noqa: S101  # registered for nothing else
-    return answer(request, exc)
+    return _answer(request, exc)
 
 
 async def _refuse_by_framework(request: Request, exc: Exception) -> Utf8Json:
@@ -83,7 +83,12 @@ async def _refuse_by_framework(request: Request, exc: Exception) -> Utf8Json:
 async def _refuse_value(request: Request, exc: Exception) -> Utf8Json:
     """A value in the path or the query that is not of its type: named, never repeated."""
     assert isinstance(exc, RequestValidationError)  # noqa: S101  # registered for nothing else
-    return answer(request, Refusal("1214", str(exc.errors()[0]["loc"][-1])))
+    return _answer(request, Refusal("1214", str(exc.errors()[0]["loc"][-1])))
+
+
+def _answer(request: Request, refusal: Refusal) -> Utf8Json:
+    request.app.state.house.metrics.refused(refusal.code)
+    return answer(request, refusal)
 
 
 def _kind(reply: Response) -> str:

@@ -1,19 +1,47 @@
-"""The gateway's metrics, on a port of their own, with closed sets of labels."""
+"""The gateway's metrics, on a port of their own, with closed sets of labels.
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
+What a gateway did itself is counted: sum it over gateways. What stands in Redis is the same from every gateway: take
+the largest.
+"""
 
-ROUTES = {"create_video", "read_result", "read_file", "is_alive", "is_ready"}
+import asyncio
+import logging
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from video_jobs.census import Census, take_census
+from video_jobs.limits import ServiceClass
+from video_jobs.logs import CountedWarnings
+
+ROUTES = {"create_video", "read_result", "read_file", "list_videos", "cancel_video", "is_alive", "is_ready"}
+CENSUS_EVERY_SECONDS = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 class GatewayMetrics:
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._answers = Counter(
-            "cogvideox_http_answers_total", "Answers by route and status.", ["route", "status"], registry=self.registry
+            "cogvideox_http_answers_total", "Answers by route and status.", ["route", "status"], registry=registry
         )
         self._seconds = Histogram(
-            "cogvideox_http_seconds", "Seconds from request to answer.", ["route"], registry=self.registry
+            "cogvideox_http_seconds", "Seconds from request to answer.", ["route"], registry=registry
         )
+        self._accepted = Counter("cogvideox_accepted_total", "Jobs accepted, by class.", ["class"], registry=registry)
+        self._refused = Counter(
+            "cogvideox_refused_total", "Requests refused, by business error code.", ["code"], registry=registry
+        )
+        self._reaped = Counter(
+            "cogvideox_reaped_total",
+            "Jobs handed on or ended because a lease or a deadline ran out.",
+            registry=registry,
+        )
+        self._stand = _Stand(registry)
+        self.warnings = CountedWarnings(registry)
 
     def note(self, route: str, status: int, seconds: float) -> None:
         """What no route of ours answered is counted as `other`: callers must not make label values."""
@@ -21,5 +49,55 @@ class GatewayMetrics:
         self._answers.labels(name, str(status)).inc()
         self._seconds.labels(name).observe(seconds)
 
+    def accepted(self, kind: int) -> None:
+        self._accepted.labels(ServiceClass(kind).name.lower()).inc()
+
+    def refused(self, code: str) -> None:
+        self._refused.labels(code).inc()
+
+    def reaped(self, job_ids: list[str]) -> None:
+        self._reaped.inc(len(job_ids))
+
+    async def keep_census(self, redis: Redis, routes: Iterable[str]) -> None:
+        """Count what stands in Redis until cancelled."""
+        known = tuple(routes)
+        while True:
+            try:
+                self._stand.show(await take_census(redis, known))
+            except (RedisError, OSError) as exc:
+                logger.warning("census waits for redis", extra={"error": type(exc).__name__})
+            await asyncio.sleep(CENSUS_EVERY_SECONDS)
+
     def serve(self, port: int, host: str) -> None:
         start_http_server(port, host, registry=self.registry)
+
+
+class _Stand:
+    """The census as gauges."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, what: str, *labels: str) -> Gauge:
+            return Gauge(f"cogvideox_{name}", what, labels, registry=registry)
+
+        self._queued = gauge("jobs_queued", "Jobs waiting for a worker.", "route", "class")
+        self._oldest = gauge("queue_oldest_seconds", "How long the first of them has waited.", "route", "class")
+        self._running = gauge("jobs_running", "Jobs that workers hold.", "route")
+        self._workers = gauge("workers_ready", "Workers that take jobs.", "route")
+        self._numbers = {
+            "delayed": gauge("jobs_delayed", "Jobs that wait for their next attempt."),
+            "dead": gauge("jobs_dead", "Jobs that failed too often and wait for an operator."),
+            "paused": gauge("routes_paused", "Routes that give no job out."),
+            "overdue": gauge("leases_overdue", "Leases that ended and that nobody has handed on."),
+            "audit_backlog": gauge("audit_backlog", "Audit records not yet sealed and exported."),
+        }
+
+    def show(self, census: Census) -> None:
+        for (route, kind), count in census.queued.items():
+            self._queued.labels(route, kind.name.lower()).set(count)
+            self._oldest.labels(route, kind.name.lower()).set(census.oldest_s[route, kind])
+        for route, count in census.running.items():
+            self._running.labels(route).set(count)
+        for route, count in census.workers.items():
+            self._workers.labels(route).set(count)
+        for name, gauge in self._numbers.items():
+            gauge.set(getattr(census, name))

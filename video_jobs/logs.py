@@ -6,6 +6,9 @@ import re
 import sys
 from datetime import UTC, datetime
 
+from prometheus_client import CollectorRegistry, Counter
+
+OURS = {"server", "gpu_worker", "video_jobs", "cogvideox_server"}
 # API keys, JWTs and the signatures of result links, wherever they turn up.
 SECRETS = re.compile(r"cvx-[0-9A-Za-z]{16}\.[0-9A-Za-z]+|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=signature=)[0-9a-f]+")
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
@@ -23,6 +26,19 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
         return redact(json.dumps(line, ensure_ascii=False, default=str))
+
+
+class CountedWarnings(logging.Handler):
+    """Counts our own warnings and errors by event: what a log line tells once, an alert can follow."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        super().__init__(logging.WARNING)
+        self._count = Counter("cogvideox_warnings", "Warnings and errors by event.", ["event"], registry=registry)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        # Events are constants of our code; others' words would make label values without end.
+        if record.name.partition(".")[0] in OURS and isinstance(record.msg, str):
+            self._count.labels(record.msg).inc()
 
 
 def set_up_logs(level: str) -> None:

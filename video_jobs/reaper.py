@@ -5,6 +5,7 @@ Gateways and workers both run it, so an orphan is found when no worker is left.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from redis.exceptions import RedisError
 
@@ -15,11 +16,15 @@ REAP_EVERY_SECONDS = 1.0
 logger = logging.getLogger(__name__)
 
 
-async def run_reaper(store: JobStore, every_s: float = REAP_EVERY_SECONDS) -> None:
+async def run_reaper(
+    store: JobStore, every_s: float = REAP_EVERY_SECONDS, on_reaped: Callable[[list[str]], None] = lambda _: None
+) -> None:
     """Reap until cancelled; Redis being away is not the reaper's end."""
     while True:
         try:
-            for job_id in await store.reap():
+            reaped = await store.reap()
+            on_reaped(reaped)
+            for job_id in reaped:
                 logger.warning("reaped", extra={"job_id": job_id})
         except (RedisError, OSError) as exc:
             logger.warning("reaper waits for redis", extra={"error": type(exc).__name__})

@@ -36,6 +36,7 @@ class Engine:
             self._loop.raise_if_cancelled(job)
             self._loop.tell(Progress(job_id=job.job_id, token=job.token, stage=stage, done=done, total=total))
 
+        reset_peak_memory(self._renderer.model.device)
         started = time.monotonic()
         prompt = self._prepare(job, on_progress)
         prepare_s = round(time.monotonic() - started, 3)
@@ -51,6 +52,7 @@ class Engine:
             token=job.token,
             stage_seconds=seconds | ({Stage.PREPARE.value: prepare_s} if self._rewriter else {}),
             stages=stages | ({"resumed": f"step {checkpoints.resumed_at}"} if checkpoints.resumed_at else {}),
+            peak_memory_bytes=peak_memory(self._renderer.model.device),
         )
 
     def _prepare(self, job: Render, on_progress: OnProgress) -> str:
@@ -97,6 +99,15 @@ def main() -> None:
     loop = JobLoop(read_fd, write_fd, Render, code_of)
     loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer)))
     loop.run(Engine(loop, Renderer(model, args.accept_unknown_prompts), rewriter, versions).render)
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
+def peak_memory(device: torch.device) -> int:
+    return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else 0
 
 
 def code_of(error: Exception) -> str:

@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import sys
+import time
 from collections.abc import Callable, Sequence
 
 from gpu_worker.engine.protocol import (
@@ -54,6 +55,9 @@ class Child:
         self._reader = asyncio.StreamReader()
         self._transport: asyncio.ReadTransport | None = None
         self._write_fd = -1
+        self.start_s = 0.0
+        """How long its last start took."""
+
         self._failures = 0
         self._cancelled: str | None = None
         self._starting = asyncio.Lock()
@@ -66,8 +70,9 @@ class Child:
                 if self._failures:
                     await asyncio.sleep(min(MAX_BACKOFF_SECONDS, 0.2 * 2**self._failures))
                 self._failures += 1
+                began = time.monotonic()
                 self.ready = await self._begin()
-                self._failures = 0
+                self._failures, self.start_s = 0, time.monotonic() - began
                 logger.info("child ready", extra={"child": self.name, "pid": self.pid})
             return self.ready
 

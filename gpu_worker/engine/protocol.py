@@ -116,6 +116,8 @@ class Done(Frozen):
     token: str
     stage_seconds: dict[str, float] = {}
     stages: dict[str, str] = {}
+    peak_memory_bytes: int = 0
+    """The most device memory that this job took; 0 where the device does not say."""
 
 
 class Failed(Frozen):

@@ -18,6 +18,8 @@ async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> 
     """Queue a video; poll `/async-result/{id}` until its status is final."""
     async with house.bodies.read_json(request, caller.tenant) as values:
         submission = await house.intake.submit(values, caller)
+    if submission.rate is not None:
+        house.metrics.accepted(submission.job.priority)
     body = task_body(submission.job) | {"task_status": "PROCESSING"}
     return Utf8Json(body, headers=rate_headers(submission.rate))
 

@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import generate_latest
 
 from gpu_worker.health import WorkerHealth
+from gpu_worker.metrics import WorkerMetrics
 from server.metrics import GatewayMetrics
 
 from .conftest import CHART, Helm, ci_values
@@ -30,7 +31,9 @@ def expressions() -> list[str]:
 
 def exported() -> set[str]:
     """The names of every series that the processes have."""
-    worker = SimpleNamespace(runs={}, engine_is_ready=True, is_stopping=False, disk_is_full=False)
+    worker = SimpleNamespace(
+        runs={}, trouble=lambda: None, metrics=WorkerMetrics(), engine_start_s=0.0, scratch_free=lambda: 0.0
+    )
     pages = [generate_latest(GatewayMetrics().registry), WorkerHealth(worker)._page("/metrics")[1]]  # type: ignore[arg-type]
     families = re.findall(r"^# TYPE (\w+) (\w+)$", b"\n".join(pages).decode(), re.M)
     endings = {"histogram": ("_bucket", "_sum", "_count"), "counter": ("",), "gauge": ("",)}
@@ -74,3 +77,25 @@ def test_series_have_the_jobs_that_rules_ask_for(helm: Helm) -> None:
     }
 
     assert set(re.findall(r'job="([\w-]+)"', " ".join(expressions()))) <= jobs
+
+
+def test_every_alert_fires_on_what_it_is_for_and_is_silent_on_a_healthy_day() -> None:
+    if shutil.which("promtool") is None:
+        pytest.skip("promtool: alerts are not tried without it")
+    cases = Path(__file__).parent / "rules_test.yaml"
+
+    done = subprocess.run(["promtool", "test", "rules", str(cases)], capture_output=True, text=True)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    alerts = {rule["alert"] for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]}
+    assert alerts == set(re.findall(r'alertname="(\w+)"', cases.read_text()))
+
+
+def test_every_alert_has_its_runbook() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    sections = re.findall(r"^## (\w+)$", (CHART.parents[1] / "docs" / "runbooks.md").read_text(), re.M)
+
+    assert [rule["annotations"]["runbook"] for rule in rules] == [
+        f"docs/runbooks.md#{rule['alert'].lower()}" for rule in rules
+    ]
+    assert sorted(sections) == sorted(rule["alert"] for rule in rules)

@@ -48,14 +48,16 @@ async def test_rewriter_that_is_down_hands_the_job_back_before_rendering(shop: W
 
 
 async def test_every_attempt_is_counted_with_the_seconds_of_its_stages(shop: Workshop, queue_job) -> None:
-    counted: list[tuple[str, dict[str, float]]] = []
-    shop.on_end = lambda how, stage_seconds: counted.append((how, stage_seconds))
     await queue_job()
 
     await attempt(shop)
 
-    assert [how for how, _ in counted] == ["succeeded"]
-    assert counted[0][1].keys() == {"denoise", "finish", "upload"}
+    value = shop.metrics.registry.get_sample_value
+    assert value("cogvideox_worker_attempts_total", {"how": "succeeded"}) == 1
+    for stage in ("denoise", "finish", "upload"):
+        assert value("cogvideox_worker_stage_seconds_count", {"stage": stage}) == 1
+    for name in ("queue_wait", "job"):
+        assert value(f"cogvideox_worker_{name}_seconds_count", {"class": "standard"}) == 1
 
 
 async def test_record_keeps_the_rewrite_and_its_seconds(shop: Workshop, queue_job) -> None:

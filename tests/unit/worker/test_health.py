@@ -9,12 +9,15 @@ import httpx2
 import pytest
 
 from gpu_worker.health import WorkerHealth
+from gpu_worker.metrics import WorkerMetrics
 
 
 @pytest.fixture
 def worker() -> SimpleNamespace:
     """What the listener asks of a worker."""
-    return SimpleNamespace(runs={}, trouble=lambda: None)
+    metrics = WorkerMetrics()
+    metrics.ended("succeeded", {"denoise": 2.0})
+    return SimpleNamespace(runs={}, trouble=lambda: None, metrics=metrics, engine_start_s=3.5, scratch_free=lambda: 1e9)
 
 
 @pytest.fixture
@@ -23,7 +26,6 @@ async def client(worker: SimpleNamespace) -> AsyncIterator[httpx2.AsyncClient]:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     health = WorkerHealth(worker)  # type: ignore[arg-type]
-    health.count("succeeded", {"denoise": 2.0})
     listener = asyncio.create_task(health.serve(port))
     await asyncio.sleep(0.1)
     async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client:
