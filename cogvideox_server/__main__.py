@@ -77,6 +77,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         "--model", default="tiny", help="`tiny`, a folder, or a hub id in diffusers layout (default: tiny)"
     )
     parser.add_argument("--checkpoint", help="the catalogue's name for these weights (default: found out)")
+    parser.add_argument("--tenants", type=Path, metavar="FILE", help="a YAML file of tenants, plans, limits, policies")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line on stdout when ready, all else on stderr"
     )

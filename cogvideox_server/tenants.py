@@ -97,7 +97,7 @@ async def _apply(book: "TenantBook", args: argparse.Namespace) -> None:
 
 
 async def _usage(book: "TenantBook", args: argparse.Namespace) -> None:
-    from video_jobs.sheet import to_csv
+    from video_jobs.audit.sheet import write_csv
     from video_jobs.usage import GROUPS, METRICS, UsageBook
 
     groups = tuple(args.by.split(",")) if args.by else GROUPS
@@ -105,7 +105,7 @@ async def _usage(book: "TenantBook", args: argparse.Namespace) -> None:
         raise CannotDo(f"--by takes {','.join(GROUPS)}")
     rows = await UsageBook(book.redis).read(args.since, args.until, args.tenant, args.user, groups)
     if args.csv:
-        sys.stdout.write(to_csv(rows, [*groups, *METRICS]))
+        write_csv(sys.stdout, [*groups, *METRICS], rows)
         return
     for row in rows:
         print(json.dumps(row, ensure_ascii=False))

@@ -150,6 +150,7 @@ class House:
             "COGVIDEOX_MODEL": str(Path(model).resolve()) if Path(model).is_dir() else model,
             "COGVIDEOX_CHECKPOINT": self._args.checkpoint or checkpoint_of(model),
             "COGVIDEOX_DEVICE": self._args.device,
+            **({"COGVIDEOX_TENANTS_FILE": str(self._args.tenants.resolve())} if self._args.tenants else {}),
             "COGVIDEOX_LOG_LEVEL": os.environ.get("COGVIDEOX_LOG_LEVEL", "WARNING"),
         }
 
@@ -191,6 +192,8 @@ async def _first_key(state: Path, redis_url: str) -> str:
     from server.keys import KeyRing
     from video_jobs.links import secret_file
     from video_jobs.queue import lazy_redis
+    from video_jobs.store import JobStore
+    from video_jobs.tenants import TenantBook
 
     shown = state / "first-key"
     redis = lazy_redis(redis_url)
@@ -198,6 +201,7 @@ async def _first_key(state: Path, redis_url: str) -> str:
         ring = KeyRing(redis, secret_file(state / "master.key"))
         if shown.is_file() and await ring.find(shown.read_text().partition(".")[0]):
             return shown.read_text()
+        await TenantBook(JobStore(redis)).welcome("default")
         key = await ring.create("default", "first key of this machine")
         with os.fdopen(os.open(shown, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
             file.write(key)

@@ -1,5 +1,6 @@
 """What tenants used: per day, tenant, key, model and end user, as JSON or CSV."""
 
+import io
 from datetime import date
 
 from fastapi import APIRouter, Response
@@ -7,8 +8,8 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from server.deps import TheHouse
 from server.refusal import Refusal
-from video_jobs.sheet import to_csv
-from video_jobs.usage import GROUPS, UsageBook
+from video_jobs.audit.sheet import write_csv
+from video_jobs.usage import GROUPS, METRICS, UsageBook
 
 router = APIRouter()
 
@@ -24,7 +25,9 @@ async def read_usage(
     first, last = _day("since", since), _day("until", until)
     rows = await UsageBook(house.redis).read(first, last, tenant or None, user or None, groups)
     if format == "csv":
-        return PlainTextResponse(to_csv(rows), media_type="text/csv")
+        sheet = io.StringIO()
+        write_csv(sheet, [*groups, *METRICS], rows)
+        return PlainTextResponse(sheet.getvalue(), media_type="text/csv")
     return JSONResponse({"usage": rows})
 
 

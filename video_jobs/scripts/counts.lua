@@ -10,7 +10,10 @@ local function count_as(id, what)
       add(open, name, amount)
       if user then add(open, name .. ':' .. user, amount) end
     end
-    if name == 'running' then add(TENANCY .. 'backlog', 'running:' .. job.line, amount * job.cost) end
+    if name == 'running' then
+      add(TENANCY .. 'backlog', 'running:' .. job.line, amount * job.cost)
+      add(TENANCY .. 'backlog', 'runners:' .. job.line, amount)
+    end
   end
   redis.call('HSET', RECORD .. id, 'counted', what)
   if limit(job.tenant, 'running') then

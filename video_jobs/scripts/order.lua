@@ -93,6 +93,21 @@ local function next_in_turn(lines)
   return redis.call('ZRANGE', named('queue', best.lane .. ':' .. best.tenant), 0, 0)[1]
 end
 
+-- How much of others' work starts for each own work while a tenant waits: what comes later delays it too. Remembered:
+-- where the line's work stood at the tenant's last start, and both amounts, the recent ones for more.
+local function pace(lane, tenant)
+  local kept = redis.call('HGET', named('pace', lane), tenant)
+  return unpack(kept and cjson.decode(kept) or {-1, 0, 0})
+end
+
+local function keep_pace(job)
+  local worked = redis.call('HINCRBY', TENANCY .. 'worked', job.line, job.cost)
+  local last, others, own = pace(job.lane, job.tenant)
+  if last >= 0 then others, own = others * 0.9 + worked - job.cost - last, own * 0.9 + job.cost end
+  local is_waiting = redis.call('EXISTS', named('queue', job.place)) == 1
+  redis.call('HSET', named('pace', job.lane), job.tenant, cjson.encode({is_waiting and worked or -1, others, own}))
+end
+
 -- The tenant is charged when its job starts, and only the first time.
 local function start_turn(id)
   local job = job_of(id)
@@ -105,4 +120,5 @@ local function start_turn(id)
     redis.call('ZREMRANGEBYSCORE', named('rounds', job.place), '-inf', job.round)
   end
   leave(id)
+  if not job.turn then keep_pace(job) end
 end

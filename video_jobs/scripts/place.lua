@@ -34,10 +34,21 @@ for c = is_first and class or 0, class do
 end
 -- A lower lane gets one start of every few, however much waits above it.
 local passing = PATIENCE[class] or 0
-jobs.above = math.min(jobs.above, (jobs.own + 1) * passing)
-work.above = math.min(work.above, (work.own + job.cost) * passing)
+local may_pass = math.max(0, (jobs.own + 1) * passing - number(TENANCY .. 'passed', job.lane))
+if jobs.above > may_pass then jobs.above, work.above = may_pass, work.above * may_pass / jobs.above end
+local ahead = work.own + work.above
+-- What will come while the tenant's own jobs ahead are served, if it goes on as it did.
+local _, others_work, own_work = pace(job.lane, job.tenant)
+if own_work > 0 and not is_first then ahead = math.max(ahead, own * (1 + others_work / own_work)) end
+
+-- Jobs run for half their time on average by now, and the first worker that is free takes the next.
 local running = number(TENANCY .. 'backlog', 'running:' .. job.line)
-local wait_ms = (work.own + work.above + running / 2) / workers
+local runners = number(TENANCY .. 'backlog', 'runners:' .. job.line)
+local wait_ms = 0
+if jobs.own + jobs.above >= workers - runners then
+  local early = runners > 0 and running / runners * (workers - 1) / (workers + 1) / 2 or 0
+  wait_ms = math.max(0, (ahead + running / 2) / workers - early)
+end
 local cap = limit(job.tenant, 'running')
 if cap then wait_ms = math.max(wait_ms, own / math.min(cap, workers)) end
 return {jobs.own + jobs.above + 1, math.floor(wait_ms), job.cost}
