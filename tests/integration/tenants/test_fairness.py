@@ -83,7 +83,7 @@ def percentiles(times: list[float]) -> str:
 
 
 async def test_predicted_waits_come_near(store: JobStore, new_job: NewJob, capsys: pytest.CaptureFixture[str]) -> None:
-    """A busy hour: five tenants, three classes, workers that take up to a quarter longer or a fifth shorter than predicted."""
+    """Five tenants, three classes; renders take up to a quarter longer or a fifth shorter than predicted."""
     luck, workers = random.Random(11), 4
     lengths = {}
 
