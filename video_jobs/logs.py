@@ -9,8 +9,11 @@ from datetime import UTC, datetime
 from prometheus_client import CollectorRegistry, Counter
 
 OURS = {"server", "gpu_worker", "video_jobs", "cogvideox_server"}
-# API keys, JWTs and the signatures of result links, wherever they turn up.
-SECRETS = re.compile(r"cvx-[0-9A-Za-z]{16}\.[0-9A-Za-z]+|eyJ[\w-]+\.[\w-]+\.[\w-]*|(?<=signature=)[0-9a-f]+")
+# API keys (ours and Zhipu's), JWTs and the signatures of result links, wherever they turn up.
+SECRETS = re.compile(
+    r"cvx-[0-9A-Za-z]{16}\.[0-9A-Za-z]+|\b[0-9a-f]{32}\.[0-9A-Za-z]{16,}|eyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|(?<=[Ss]ignature=)[0-9A-Za-z%]+|(?<=Security-Token=)[^&\s\"]+"
+)
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
 
