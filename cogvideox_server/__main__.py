@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from cogvideox_server.options import add_doctor, add_jobs, add_plan, add_queue
+from cogvideox_server.options import add_audit, add_doctor, add_jobs, add_plan, add_queue
 from cogvideox_server.tenancy import add_keys, add_tenants
 
 
@@ -32,6 +32,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_queue(commands.add_parser("queue", help="look into the queue and change it", description=_QUEUE), OneLineParser)
     add_plan(commands.add_parser("plan", help="how many GPUs a load needs", description=_PLAN))
     add_doctor(commands.add_parser("doctor", help="check this machine and say what to do", description=_DOCTOR))
+    add_audit(commands.add_parser("audit", help="check, search and erase the audit", description=_AUDIT), OneLineParser)
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
 
@@ -46,6 +47,10 @@ _WORKER = "run one GPU worker: a job id in, a video in the store. Configured by 
 _JOBS = "Videos on any server of this kind, by its URL and an API key. Errors are one line and exit 1."
 _QUEUE = "The operator's hands on all tenants' jobs, by way of Redis. Every change is audited with who made it."
 _PLAN = "How many GPUs a load needs, from the cost model: operations counted, the GPU's published peak, 80 % busy."
+_AUDIT = (
+    "The audit trail: every change of a job, refusals, links given out and operators' calls, chained and signed. "
+    "Redis and the exported files are read as one."
+)
 _DOCTOR = (
     "Check Python, settings, Redis, the store, device, model, tokenizer, clock, port and disk, and say what to do "
     "about each failure. Exit 1 if one fails."

@@ -115,3 +115,45 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--state", type=Path, help="the state folder (default: COGVIDEOX_STATE, or ./state)")
     parser.add_argument("--model", help="the model to look at (default: COGVIDEOX_MODEL, or tiny)")
     parser.add_argument("--json", action="store_true", help="print one JSON line")
+
+
+def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser]) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=kind)
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        action.add_argument(
+            "--state", type=Path, help="the state folder of `up` (default: COGVIDEOX_STATE, or ./state)"
+        )
+        action.add_argument("--redis-url", help="the Redis to use (default: that of `up`, else COGVIDEOX_REDIS_URL)")
+        return action
+
+    verify = add("verify", "check that nothing was changed, and name the first bad record; exit 1 if there is one")
+    verify.add_argument("--json", action="store_true", help="print JSON, one line for each chain")
+    verify.add_argument(
+        "--first", type=int, default=1, metavar="SEQ", help="begin there: older segments were given away"
+    )
+    verify.add_argument(
+        "--anchor", action="append", default=[], metavar="SEQ:HASH", help="a checkpoint kept elsewhere; may be repeated"
+    )
+    verify.add_argument(
+        "--public-key", action="append", default=[], metavar="HEX", help="believe this key alone, as an auditor would"
+    )
+    verify.add_argument("--old-key", action="append", default=[], type=Path, metavar="FILE", help="a key used before")
+    search = add("search", "print records as JSON lines, the oldest first")
+    search.add_argument("--csv", action="store_true", help="print CSV that is safe to open in a spreadsheet")
+    for name, what in (
+        ("tenant", "of this tenant"),
+        ("user", "of this end user (user_id)"),
+        ("task", "of this task"),
+        ("event", "of this kind"),
+        ("since", "from this day or instant on, UTC: 2026-11-21 or 2026-11-21T10:00"),
+        ("until", "until this instant, or the end of this day"),
+    ):
+        search.add_argument(f"--{name}", help=what)
+    for action in (verify, search):
+        action.add_argument("--offline", action="store_true", help="read the exported files alone, without Redis")
+    erase = add("erase", "delete what the audit holds about one end user; the records stay, and the chain holds")
+    erase.add_argument("--tenant", required=True, help="whose end user it is")
+    erase.add_argument("--user", required=True, help="the user_id")
+    add("key", "print the public key that checkpoints are signed with")

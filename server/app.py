@@ -13,6 +13,7 @@ from starlette.requests import ClientDisconnect
 
 from server import files, health
 from server.admin.router import router as admin
+from server.auditor import note_answer
 from server.body import Bodies
 from server.deps import House
 from server.failures import add_failures, fail, reworded
@@ -23,6 +24,7 @@ from server.methods import Methods
 from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
 from server.zhipu import openapi, routes, tasks
+from video_jobs.audit.office import open_audit
 from video_jobs.catalogue import load_catalogue
 from video_jobs.declared import keep_applied
 from video_jobs.links import LinkSigner, open_links, secret_file
@@ -72,15 +74,25 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(house.metrics.keep_census(redis, [settings.checkpoint])),
         asyncio.create_task(run_sweeper(sweeper, house.store)),
         asyncio.create_task(keep_applied(settings.tenants_file, house.book)),
+        asyncio.create_task(house.audit.sealer.run()),
+        asyncio.create_task(house.audit.log.run()),
     ]
     try:
         yield
     finally:
         logging.getLogger().removeHandler(house.metrics.warnings)
-        for chore in chores:
-            chore.cancel()
+        # The audit's last words need Redis.
+        await _end(set(chores))
         await house.images.close()
         await redis.aclose()
+
+
+async def _end(chores: set[asyncio.Task[None]]) -> None:
+    """A cancellation can get lost in the middle of a client's own retry: then it is said again."""
+    while chores:
+        for chore in chores:
+            chore.cancel()
+        _, chores = await asyncio.wait(chores, timeout=1)
 
 
 def build_house(settings: GatewaySettings, redis: Redis) -> House:
@@ -100,6 +112,7 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
         intake=JobIntake(store, load_catalogue(settings.catalogue), images, settings),
         metrics=GatewayMetrics(),
         book=TenantBook(store),
+        audit=open_audit(settings, redis),
         proxies=tuple(ip_network(network) for network in settings.trusted_proxies),
     )
 
@@ -116,4 +129,5 @@ async def _observe(request: Request, call_next: Callable[[Request], Awaitable[Re
     route = getattr(request.scope.get("route"), "name", "other")
     house: House = request.app.state.house
     house.metrics.note(route, reply.status_code, time.monotonic() - started)
+    await note_answer(house.audit.log, request, reply, route)
     return reply

@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from server.auditor import agent_of, origin_of
 from server.body import Bodies
 from server.clients import Network, client_address
 from server.grants import Scope
@@ -17,6 +18,7 @@ from server.metrics import GatewayMetrics
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import Caller, authenticate
+from video_jobs.audit.office import AuditOffice
 from video_jobs.links import Links, LinkSigner
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
@@ -39,6 +41,7 @@ class House:
     intake: JobIntake
     metrics: GatewayMetrics
     book: TenantBook
+    audit: AuditOffice
     proxies: tuple[Network, ...] = ()
 
 
@@ -65,17 +68,22 @@ async def get_operator(request: Request, house: TheHouse) -> Caller:
     """A caller with a key of scope `admin`, on the operators' port if there is one."""
     if house.settings.admin_port and not is_admin_port(request, house.settings):
         raise Refusal("1222")
-    return await authorised(request, house, Scope.ADMIN)
+    operator = await authorised(request, house, Scope.ADMIN)
+    # On record before anything is done: what cannot be audited is not done.
+    call = f"{request.method} {request.url.path}"
+    await house.audit.log.admin(operator.key_id, call, request.url.query, origin_of(operator))
+    return operator
 
 
 async def authorised(request: Request, house: House, scope: Scope) -> Caller:
     caller = await authenticate(request.headers.getlist("authorization"), house.ring)
     address = client_address(request, house.proxies)
+    caller = request.state.caller = caller._replace(address=address, user_agent=agent_of(request))
     if not caller.terms.allow(address):
         raise Refusal("1220", detail="key_network")
     if scope not in caller.terms.scopes:
         raise Refusal("1220", detail="key_scope")
-    return caller._replace(address=address)
+    return caller
 
 
 def is_admin_port(request: Request, settings: GatewaySettings) -> bool:

@@ -8,6 +8,7 @@ import time
 import unicodedata
 from typing import Any, NamedTuple
 
+from server.auditor import origin_of
 from server.fleet import Fleet
 from server.images import ImageIntake, one_image
 from server.limits import refusal_of
@@ -20,7 +21,7 @@ from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds
 from video_jobs.job import Job, VideoSpec
 from video_jobs.limits import Ask, Rate, ServiceClass
-from video_jobs.store import Admission, JobStore, Verdict
+from video_jobs.store import Admission, AuditFull, JobStore, Verdict
 from video_jobs.tenants import TenantBook
 from video_jobs.workers import WorkerRegistry
 
@@ -69,10 +70,17 @@ class JobIntake:
             # Shielded: a gateway that is shut down here must not leave the request id to wait for its end.
             await asyncio.shield(self._store.release(caller.tenant, request_id, job_id))
             raise
-        winner = await self._store.accept(job)
+        return Submission(await self._accept(job, caller), admission.rate)
+
+    async def _accept(self, job: Job, caller: Caller) -> Job:
+        try:
+            winner = await self._store.accept(job, origin_of(caller))
+        except AuditFull as exc:
+            await self._store.release(job.tenant, job.request_id, job.id)
+            raise Refusal.unavailable() from exc
         if not winner:
-            raise Refusal("1231", request_id=request_id)
-        return Submission(job if winner == job_id else await self._job_of(winner), admission.rate)
+            raise Refusal("1231", request_id=job.request_id)
+        return job if winner == job.id else await self._job_of(winner)
 
     async def _class(self, wanted: Wanted, caller: Caller) -> ServiceClass:
         """The plan's class; a request may only lower it."""

@@ -44,6 +44,7 @@ class Caller(NamedTuple):
     key_id: str
     terms: KeyTerms = KeyTerms()
     address: str = ""
+    user_agent: str = ""
 
 
 async def authenticate(headers: Sequence[str], ring: KeyRing) -> Caller:

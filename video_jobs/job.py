@@ -179,6 +179,8 @@ class JobRecord(Frozen):
     error_code: str | None = None
     error_message: str | None = None
     attempts: tuple[Attempt, ...] = ()
+    issued_to: frozenset[str] = frozenset()
+    """The keys that were given the result's links."""
 
     @property
     def is_deleted(self) -> bool:

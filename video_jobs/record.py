@@ -21,6 +21,7 @@ def read_record(fields: Mapping[bytes, bytes], attempts: Sequence[bytes]) -> Job
             "cancel_asked": "cancel" in known,
             "rendered": outcome.rendered if outcome else written,
             "video": outcome.video if outcome else None,
+            "issued_to": frozenset(name.removeprefix("issued:") for name in known if name.startswith("issued:")),
             "attempts": tuple(Attempt.model_validate(json.loads(line)) for line in attempts),
         }
     )

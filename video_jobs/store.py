@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from video_jobs import keys
@@ -37,6 +38,10 @@ _KEYS = [
 # Parts of one text, in this order, put before every script.
 _PRELUDE = ("tenants", "order", "usage", "budgets", "counts", "limits", "house")
 MAX_TENANTS_LOOKED_AT = 200
+
+
+class AuditFull(Exception):
+    """The audit's backlog is at its cap: no job is accepted that could not be audited."""
 
 
 class Verdict(StrEnum):
@@ -173,12 +178,17 @@ class JobStore:
         fields |= {"image": job.spec.image.key} if job.spec.image else {}
         if origin is not None:
             fields["origin"] = origin.model_dump_json()
-        winner = await self._run(
-            *("accept", job.id, job.model_dump_json(), job.body_hash, _line(job.route, job.version), job.route),
-            *(job.priority, _ms(KEPT_SECONDS), _ms(job.cost_s), job.tenant, job.user_id or "", job.plan.kind),
-            *(part for pair in fields.items() for part in pair),
-            record=(job.tenant, job.request_id),
-        )
+        try:
+            winner = await self._run(
+                *("accept", job.id, job.model_dump_json(), job.body_hash, _line(job.route, job.version), job.route),
+                *(job.priority, _ms(KEPT_SECONDS), _ms(job.cost_s), job.tenant, job.user_id or "", job.plan.kind),
+                *(part for pair in fields.items() for part in pair),
+                record=(job.tenant, job.request_id),
+            )
+        except ResponseError as exc:
+            if str(exc).startswith("AUDITFULL"):
+                raise AuditFull from exc
+            raise
         return str(winner.decode())
 
     async def release(self, tenant: str, request_id: str, job_id: str) -> None:

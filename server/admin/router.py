@@ -2,10 +2,11 @@
 
 from fastapi import APIRouter, Depends
 
-from server.admin import keys, tenants, usage
+from server.admin import audit, keys, tenants, usage
 from server.deps import get_operator
 
 router = APIRouter(prefix="/admin/v1", dependencies=[Depends(get_operator)], include_in_schema=False)
 router.include_router(tenants.router)
 router.include_router(keys.router)
 router.include_router(usage.router)
+router.include_router(audit.router)

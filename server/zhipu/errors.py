@@ -37,6 +37,7 @@ def prefers_english(request: Request) -> bool:
 
 
 def answer(request: Request, refusal: Refusal) -> Utf8Json:
+    request.state.refused = refusal.code
     return _word(refusal, prefers_english(request))
 
 

@@ -2,6 +2,7 @@
 
 from fastapi import APIRouter, Request
 
+from server.auditor import note_links
 from server.deps import House, TheCaller, TheHouse
 from server.limits import rate_headers
 from server.refusal import Refusal
@@ -17,6 +18,7 @@ router = APIRouter()
 async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> Utf8Json:
     """Queue a video; poll `/async-result/{id}` until its status is final."""
     async with house.bodies.read_json(request, caller.tenant) as values:
+        request.state.said = values
         submission = await house.intake.submit(values, caller)
     if submission.rate is not None:
         house.metrics.accepted(submission.job.priority)
@@ -28,6 +30,7 @@ async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> 
 async def read_result(task_id: str, request: Request, caller: TheCaller, house: TheHouse) -> Utf8Json:
     """Where the task stands."""
     record = await own_record(task_id, caller, house)
+    await note_links(house.audit.log, record, caller)
     return Utf8Json(result_body(record, house, prefers_english(request)) | await additions(record, house))
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request
 
+from server.auditor import note_links
 from server.deps import House, TheCaller, TheHouse
 from server.refusal import Refusal
 from server.zhipu.answers import additions, result_body
@@ -32,6 +33,8 @@ async def list_videos(
     if page is None:
         raise Refusal("1214", "after")
     english = prefers_english(request)
+    for record in page[:count]:
+        await note_links(house.audit.log, record, caller)
     shown = [await _shown(record, house, english) for record in page[:count]]
     ends = {"first_id": shown[0]["id"], "last_id": shown[-1]["id"]} if shown else {}
     return Utf8Json({"object": "list", "data": shown, "has_more": len(page) > count} | ends)

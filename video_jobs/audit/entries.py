@@ -4,9 +4,8 @@ import json
 from typing import Any
 
 from video_jobs.audit.content import Content, PromptForm, salted, shape_prompts
-from video_jobs.job import Stage
+from video_jobs.cost import measured_seconds
 
-ON_DEVICE = (Stage.TEXT.value, Stage.DENOISE.value, Stage.DECODE.value)
 SHAPED = ("job", "outcome", "origin")
 PARAMETERS = ("quality", "width", "height", "fps", "duration_s", "with_audio", "watermark", "seed")
 PERSONAL = ("client", "user_agent", "prompt", "rendered_prompt", "reason", "matched")
@@ -46,12 +45,12 @@ def _of_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
     if outcome is None:
         return {}
     rendered, video = outcome["rendered"], outcome.get("video") or {}
-    spent = rendered["stage_seconds"]
+    spent = measured_seconds(rendered["stage_seconds"])
     hashes = {"video": video.get("sha256"), "cover": video.get("cover_sha256")}
     return {
         "outcome": outcome["state"],
         "error_code": outcome.get("error_code"),
-        "gpu_seconds": round(sum(spent.get(stage, 0.0) for stage in ON_DEVICE), 3),
+        "gpu_seconds": None if spent is None else round(spent, 3),
         "result_sha256": {name: digest for name, digest in hashes.items() if digest} or None,
         "weights_checksum": rendered["weights_checksum"],
         "rendered_prompt": rendered["prompt"],

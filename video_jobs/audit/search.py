@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from video_jobs.audit.archive import Segment
@@ -36,7 +36,7 @@ class Query(Frozen):
         return all(record.get(name) == value for name, value in self.fields().items())
 
 
-async def search(trail: Trail, query: Query, with_content: bool = True) -> AsyncIterator[dict[str, Any]]:
+async def search(trail: Trail, query: Query, with_content: bool = True) -> AsyncGenerator[dict[str, Any]]:
     """The records, oldest first, each with its personal content where that is still kept."""
     for chain_id in await trail.chains():
         async for batch in trail.read(chain_id, query.may_be_in):

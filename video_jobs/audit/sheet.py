@@ -1,13 +1,13 @@
-"""Rows as CSV that a spreadsheet opens without running anything in it."""
+"""Records as a sheet: what most of them have in columns of its own, the rest in one."""
 
 import csv
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any
 
-# What spreadsheets take for the start of a formula, also in full width and after blanks they skip.
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "\0", "＝", "＋", "－", "＠", "|", "%")
+from video_jobs.sheet import cell
+
 COLUMNS = (
     *("chain_id", "seq", "time", "event", "detail", "tenant", "key_id", "user_id", "request_id", "task_id", "model"),
     *("client", "user_agent", "parameters", "prompt", "rendered_prompt", "image_sha256", "outcome", "error_code"),
@@ -15,34 +15,22 @@ COLUMNS = (
 )
 
 
-def write_csv(file: IO[str], columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> int:
-    """Every field is quoted; returns how many rows there were."""
-    writer = csv.writer(file, quoting=csv.QUOTE_ALL, lineterminator="\r\n")
-    writer.writerow(columns)
-    count = 0
-    for row in rows:
-        writer.writerow([cell(row.get(column)) for column in columns])
-        count += 1
-    return count
+class AuditSheet:
+    """Written row by row: a year of records need not fit in memory. No cell of it is a formula."""
+
+    def __init__(self, file: IO[str]) -> None:
+        self._lines = csv.writer(file, lineterminator="\r\n")
+        self._lines.writerow(COLUMNS)
+
+    def add(self, record: Mapping[str, Any]) -> None:
+        more = {name: value for name, value in record.items() if name not in COLUMNS and name != "at_ms"}
+        row = dict(record) | {"time": time_of(record), "more": more or None}
+        self._lines.writerow([cell(_text(row.get(name))) for name in COLUMNS])
 
 
-def cell(value: Any) -> str:
-    """Numbers as they are; text that a spreadsheet would run gets a quote in front."""
-    if value is None:
-        return ""
-    if isinstance(value, int | float):
-        return str(value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = text.replace("\0", "")
-    return f"'{text}" if text.lstrip(" \u00a0\u3000").startswith(FORMULA_STARTS) else text
+def time_of(record: Mapping[str, Any]) -> str:
+    return datetime.fromtimestamp(record["at_ms"] / 1000, UTC).isoformat(timespec="milliseconds")
 
 
-def audit_row(record: Mapping[str, Any]) -> dict[str, Any]:
-    """A record in the columns of the sheet; what has none of its own stands in `more`."""
-    known = {name: record[name] for name in COLUMNS if name in record}
-    more = {name: value for name, value in record.items() if name not in COLUMNS and name != "at_ms"}
-    return known | {"time": _time(record["at_ms"]), "more": more or None}
-
-
-def _time(at_ms: int) -> str:
-    return datetime.fromtimestamp(at_ms / 1000, UTC).isoformat(timespec="milliseconds")
+def _text(value: Any) -> Any:
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else value

@@ -23,12 +23,12 @@ end
 -- One entry per change, numbered without gaps: it is appended where the change is made, and the sealer shapes it.
 local function audit(id, event, detail)
   local who = redis.call('HMGET', JOB .. id, 'tenant', 'key_id', 'user_id', 'request_id', 'model')
-  local is_first = event == 'accepted'
+  local is_first, is_last = event == 'accepted', event == 'succeeded' or event == 'failed' or event == 'cancelled'
   redis.call('RPUSH', AUDIT, cjson.encode({
     seq = redis.call('INCR', AUDIT_SEQ), at_ms = now, event = event, detail = detail, task_id = id,
     tenant = who[1] or nil, key_id = who[2] or nil, user_id = who[3] or nil, request_id = who[4] or nil,
     model = who[5] or nil, job = is_first and get(id, 'job') or nil, origin = is_first and get(id, 'origin') or nil,
-    outcome = not is_first and get(id, 'outcome') or nil,
+    outcome = is_last and get(id, 'outcome') or nil,
   }))
   -- Where a request came from is the audit's alone.
   if is_first then redis.call('HDEL', JOB .. id, 'origin') end
