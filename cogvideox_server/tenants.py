@@ -97,7 +97,7 @@ async def _apply(book: "TenantBook", args: argparse.Namespace) -> None:
 
 
 async def _usage(book: "TenantBook", args: argparse.Namespace) -> None:
-    from video_jobs.audit.sheet import write_csv
+    from video_jobs.sheet import write_csv
     from video_jobs.usage import GROUPS, METRICS, UsageBook
 
     groups = tuple(args.by.split(",")) if args.by else GROUPS

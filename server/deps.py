@@ -56,7 +56,7 @@ TheHouse = Annotated[House, Depends(get_house)]
 async def get_caller(request: Request, house: TheHouse) -> Caller:
     """Whoever reads needs the scope `read`, whoever does anything else `generate`."""
     if house.settings.admin_port and is_admin_port(request, house.settings):
-        raise Refusal("1222")
+        raise Refusal("1222", status=404)
     is_read = request.method in ("GET", "HEAD")
     caller = await authorised(request, house, Scope.READ if is_read else Scope.GENERATE)
     if is_read and (hit := await house.store.read(caller.tenant)):
@@ -67,7 +67,7 @@ async def get_caller(request: Request, house: TheHouse) -> Caller:
 async def get_operator(request: Request, house: TheHouse) -> Caller:
     """A caller with a key of scope `admin`, on the operators' port if there is one."""
     if house.settings.admin_port and not is_admin_port(request, house.settings):
-        raise Refusal("1222")
+        raise Refusal("1222", status=404)
     operator = await authorised(request, house, Scope.ADMIN)
     # On record before anything is done: what cannot be audited is not done.
     call = f"{request.method} {request.url.path}"

@@ -32,7 +32,12 @@ async def is_ready(house: TheHouse) -> JSONResponse:
         await asyncio.to_thread(house.results.check)
     except OSError as exc:
         problems.append(f"the store cannot be written: {exc.strerror}")
-    return JSONResponse({"ready": not problems, "problems": problems}, 503 if problems else 200)
+    if not problems:
+        return JSONResponse({"ready": True, "problems": []})
+    # The shape of every error, besides what a probe reads.
+    error = {"code": "1234", "message": "; ".join(problems)}
+    headers = {"x-should-retry": "true", "Retry-After": "5"}
+    return JSONResponse({"ready": False, "problems": problems, "error": error}, 503, headers)
 
 
 async def redis_problems(redis: Redis) -> list[str]:

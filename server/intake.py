@@ -18,14 +18,15 @@ from server.settings import GatewaySettings
 from server.tokens import Caller
 from server.zhipu.fields import Wanted, check, read_body, refuse_unavailable
 from video_jobs.catalogue import Catalogue
-from video_jobs.cost import device_seconds
-from video_jobs.job import Job, VideoSpec
+from video_jobs.cost import device_seconds, stage_seconds
+from video_jobs.job import Job, JobRecord, VideoSpec
 from video_jobs.limits import Ask, Rate, ServiceClass
 from video_jobs.store import Admission, AuditFull, JobStore, Verdict
 from video_jobs.tenants import TenantBook
 from video_jobs.workers import WorkerRegistry
 
 ALPHABET_SECONDS, MAX_UNKNOWN_SHARE = 30.0, 0.5
+TELLING_PROGRESS = 0.05
 PENDING_PAUSE_SECONDS, PENDING_LIMIT_SECONDS = 0.1, 90.0
 
 
@@ -46,7 +47,7 @@ class JobIntake:
 
     async def submit(self, values: dict[str, Any], caller: Caller) -> Submission:
         """The accepted job: a new one, or the one this request id already made."""
-        body = read_body(values)
+        body = read_body(values, self._settings.strict)
         job_id, body_hash = new_id(), hash_body(values)
         request_id = body.request_id or new_id()
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
@@ -174,6 +175,15 @@ class JobIntake:
         plan = self._catalogue.plan(spec, job.route)
         cost_s = device_seconds(self._catalogue.checkpoints[job.route], plan)
         return job.model_copy(update={"spec": spec, "plan": plan, "cost_s": cost_s})
+
+    def seconds_left(self, record: JobRecord) -> float:
+        """Of a running job: as it went so far once that tells, as predicted until then."""
+        checkpoint = self._catalogue.checkpoints.get(record.job.route)
+        predicted = sum(stage_seconds(checkpoint, record.job.plan).values()) if checkpoint else record.job.cost_s
+        # A later attempt goes on from where another one stood: its time tells nothing about the whole.
+        if record.progress >= TELLING_PROGRESS and len(record.attempts) == 1:
+            predicted = max(0.0, time.time() - record.attempts[0].started_ms / 1000) / record.progress
+        return predicted * (1 - record.progress)
 
 
 def new_id() -> str:

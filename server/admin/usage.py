@@ -8,7 +8,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 
 from server.deps import TheHouse
 from server.refusal import Refusal
-from video_jobs.audit.sheet import write_csv
+from video_jobs.sheet import write_csv
 from video_jobs.usage import GROUPS, METRICS, UsageBook
 
 router = APIRouter()

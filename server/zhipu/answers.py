@@ -33,4 +33,4 @@ async def additions(record: JobRecord, house: House) -> dict[str, Any]:
         place = await house.store.place(record.job.id, await house.intake.fleet.workers(record.job.route))
         if place:
             return {"queue_position": place.position, "eta_seconds": math.ceil(place.eta_s), "progress": 0}
-    return {"progress": int(100 * record.progress)}
+    return {"progress": int(100 * record.progress), "eta_seconds": math.ceil(house.intake.seconds_left(record))}

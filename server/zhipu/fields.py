@@ -13,6 +13,7 @@ from video_jobs.limits import ServiceClass
 
 MAX_SEED = 2**32 - 1
 MAX_REQUEST_ID = 512
+ADDITIONS = frozenset({"seed", "service_class"})
 USER_ID_LENGTHS = range(6, 129)
 
 
@@ -77,9 +78,12 @@ class Wanted(Frozen):
         )
 
 
-def read_body(values: dict[str, Any]) -> GenerationBody:
+def read_body(values: dict[str, Any], strict: bool = False) -> GenerationBody:
+    """A strict gateway knows no field that the hosted API does not know."""
+    unread = ADDITIONS if strict else frozenset()
+    sent = {name: value for name, value in values.items() if value is not None and name not in unread}
     try:
-        return GenerationBody.model_validate({name: value for name, value in values.items() if value is not None})
+        return GenerationBody.model_validate(sent)
     except ValidationError as exc:
         first = exc.errors()[0]
         field = str(first["loc"][0])

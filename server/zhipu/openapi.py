@@ -157,9 +157,15 @@ def _open(name: str, summary: str, fields: dict[str, Schema]) -> Schema:
 
 
 def _ready() -> Schema:
-    problems = {"type": "array", "items": {"type": "string"}}
-    operation = _open("is_ready", "Whether jobs may be sent", {"ready": {"type": "boolean"}, "problems": problems})
-    operation["responses"]["503"] = operation["responses"]["200"] | {"description": "Not now, and why"}
+    fields: dict[str, Schema] = {
+        "ready": {"type": "boolean"},
+        "problems": {"type": "array", "items": {"type": "string"}},
+    }
+    operation = _open("is_ready", "Whether jobs may be sent", fields)
+    error = {"$ref": "#/components/schemas/Error/properties/error"}
+    schema = {"type": "object", "required": [*fields, "error"], "properties": {**fields, "error": error}}
+    not_now = _error(503) | {"content": {"application/json": {"schema": schema}}}
+    operation["responses"]["503"] = not_now | {"description": "Not now, and why"}
     return operation
 
 

@@ -7,6 +7,7 @@ from server.offer import Offer
 from server.settings import GatewaySettings
 from server.zhipu.fields import MAX_REQUEST_ID, MAX_SEED, USER_ID_LENGTHS
 from video_jobs.job import Quality
+from video_jobs.limits import ServiceClass
 
 Schema = dict[str, Any]
 
@@ -15,6 +16,7 @@ CLEAN = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f]*$"
 TASK_ID = "8868902201637896192000417"
 IMAGE_URL = "https://example.com/first-frame.png"
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR42mNoAAAAggCB2kUIOwAAAABJRU5ErkJggg=="
+OURS = "An addition of ours."
 BASE64 = f"data:image/png;base64, {PIXEL}"
 
 
@@ -44,7 +46,7 @@ def example_bodies(offers: Mapping[str, Offer]) -> dict[str, Schema]:
             "value": {"model": model, "prompt": "A cat plays the piano."},
         }
         whole = {"size": offer.sizes[0], "fps": offer.fps[0], "duration": offer.durations[0], "quality": "quality"}
-        more = {"with_audio": offer.audio, "request_id": f"order-1-{model}", "user_id": "user-001", "seed": 7}
+        more = {"with_audio": offer.audio, "request_id": f"order-1-{model}", "user_id": "user-001"}
         value = {"model": model, "prompt": "A cat plays the piano.", **whole, **more}
         bodies[f"{model}, every field"] = {"summary": "Every field", "value": value}
         if offer.images:
@@ -70,9 +72,13 @@ def _request(model: str, offer: Offer, settings: GatewaySettings) -> Schema:
         "watermark_enabled": _flag(settings),
         "request_id": _text(1, MAX_REQUEST_ID, "Yours, and unique: the same body under it makes one task only."),
         "user_id": _text(USER_ID_LENGTHS[0], USER_ID_LENGTHS[-1], "Your end user."),
-        "seed": {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED, "description": "An addition of ours."},
         "sensitive_word_check": {"description": "Accepted and ignored."},
+        "off_peak": {"description": "`true` lets others go first."},
     }
+    if not settings.strict:
+        fields["seed"] = {"type": ["integer", "null"], "minimum": 0, "maximum": MAX_SEED, "description": OURS}
+        classes = [known.name.lower() for known in ServiceClass]
+        fields["service_class"] = {"type": ["string", "null"], "enum": [*classes, None], "description": OURS}
     ways: list[Schema] = [{"required": ["prompt"], "properties": {"prompt": {"type": "string", "minLength": 1}}}]
     if offer.images:
         fields["image_url"] = {"anyOf": [{"$ref": "#/components/schemas/Image"}, {"type": "null"}]}

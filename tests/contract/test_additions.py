@@ -1,5 +1,6 @@
 """What goes beyond Zhipu's contract, and that clients who know only the contract are not disturbed by it."""
 
+import time
 from pathlib import Path
 
 import httpx2
@@ -42,6 +43,8 @@ async def test_a_waiting_task_tells_its_place_and_a_running_one_its_progress(
     await house.store.claim("worker", ["tiny"])
 
     assert (await client.get(f"/async-result/{first}")).json()["progress"] == 0
+    assert (await client.get(f"/async-result/{first}")).json()["eta_seconds"] >= 1
+    assert (await client.get(f"/async-result/{second}")).json()["eta_seconds"] >= 1
     assert (await client.get(f"/async-result/{second}")).json()["queue_position"] == 1
 
 
@@ -143,3 +146,32 @@ async def test_strict_mode_has_only_what_the_hosted_api_has(redis_url: str, tmp_
 
     assert set(shown) == {"model", "id", "request_id", "task_status"}
     assert [reply.status_code for reply in missing] == [404, 405, 405]
+
+
+async def test_end_is_predicted_until_the_pace_tells(client: httpx2.AsyncClient, house: House) -> None:
+    task = await create(client)
+    claim = await house.store.claim("worker", ["tiny"])
+    assert claim is not None
+    record = await house.store.get(task)
+    assert record is not None
+    predicted = house.intake.seconds_left(record)
+    halfway = record.model_copy(update={"progress": 0.5})
+    started_ms = round((time.time() - 30) * 1000)
+    alone = halfway.model_copy(update={"attempts": (record.attempts[0].model_copy(update={"started_ms": started_ms}),)})
+    resumed = alone.model_copy(update={"attempts": alone.attempts * 2})
+
+    assert predicted > 1
+    assert house.intake.seconds_left(alone) == pytest.approx(30, abs=2), "half took 30 s, so the rest takes 30"
+    assert house.intake.seconds_left(resumed) == pytest.approx(predicted / 2)
+
+
+async def test_strict_gateway_knows_none_of_our_fields(redis_url: str, tmp_path: Path) -> None:
+    odd = {"seed": "seven", "service_class": 5}
+    for strict in (False, True):
+        app = create_app(GatewaySettings(redis_url=redis_url, state=tmp_path, strict=strict))
+        async with app.router.lifespan_context(app):
+            headers = {"Authorization": await app.state.house.ring.create("acme", "test")}
+            transport = httpx2.ASGITransport(app=app)
+            async with httpx2.AsyncClient(transport=transport, headers=headers) as client:
+                reply = await client.post("http://g/api/paas/v4/videos/generations", json=BODY | odd)
+                assert reply.status_code == (200 if strict else 400)

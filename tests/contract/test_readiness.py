@@ -11,6 +11,7 @@ from server.app import create_app
 from server.deps import House
 from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
+from tests.contract.test_refusals import assert_shape
 
 
 @pytest.fixture
@@ -47,7 +48,9 @@ async def test_unsafe_redis_is_not_ready_unless_allowed_by_name(
 async def test_store_that_cannot_be_written_is_not_ready(house: House, anybody: httpx2.AsyncClient) -> None:
     house.results.root = Path("/proc/nowhere")
 
-    assert (await anybody.get("/readyz")).status_code == 503
+    reply = await anybody.get("/readyz")
+    assert_shape(reply, 503, "1234")
+    assert reply.json()["problems"]
 
 
 async def test_redis_away_is_503_with_retry_after_and_the_gateway_lives(tmp_path: Path) -> None:

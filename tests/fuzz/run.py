@@ -18,8 +18,9 @@ sys.path.insert(0, str(ROOT))
 from cogvideox_server.redis import redis_binary, redis_command, socket_path
 from tests.fuzz.campaign import Campaign, Tally
 from tests.gateway import Gateway
+from tests.standins.ender import stand_in_worker
 
-CASES, PROCESSES = 50_000, 4
+CASES, PROCESSES = 50_000, 6
 
 
 def campaign(gateway: Gateway, number: int, cases: int, tallies: "multiprocessing.Queue[Tally]") -> None:
@@ -92,7 +93,7 @@ def main() -> None:
         while not path.exists():
             time.sleep(0.02)
         try:
-            with Gateway(f"unix://{path}", state) as gateway:
+            with Gateway(f"unix://{path}", state) as gateway, stand_in_worker(gateway):
                 tally = together(gateway, cases)
         finally:
             redis.terminate()

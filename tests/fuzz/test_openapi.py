@@ -8,13 +8,15 @@ import pytest
 
 from tests.fuzz.campaign import Campaign
 from tests.gateway import Gateway
+from tests.standins.ender import stand_in_worker
 
 CASES = 1000
 
 
 @pytest.fixture(scope="module")
 def gateway(redis_socket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
-    with Gateway(f"unix://{redis_socket}", tmp_path_factory.mktemp("gateway")) as running:
+    address = f"unix://{redis_socket}"
+    with Gateway(address, tmp_path_factory.mktemp("gateway")) as running, stand_in_worker(running):
         yield running
 
 
