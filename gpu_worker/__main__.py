@@ -15,8 +15,8 @@ from gpu_worker.pace import Pace
 from gpu_worker.prepare import HttpRewriter
 from gpu_worker.scratch import Scratch
 from gpu_worker.settings import WorkerSettings
-from gpu_worker.task import Workshop
 from gpu_worker.worker import VideoWorker
+from gpu_worker.workshop import Workshop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.logs import set_up_logs
 from video_jobs.queue import open_redis

@@ -6,7 +6,6 @@ import logging
 import shutil
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,12 +13,10 @@ from gpu_worker.checkpoints import Checkpoints
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Message, Prepared, Progress, Render
 from gpu_worker.lease import Lease, LeaseEnd
-from gpu_worker.metrics import WorkerMetrics
-from gpu_worker.pace import Pace, Watch
+from gpu_worker.pace import Watch
 from gpu_worker.patience import patiently
-from gpu_worker.prepare import HttpRewriter
-from gpu_worker.scratch import Scratch
 from gpu_worker.transfer import fetch, upload
+from gpu_worker.workshop import Workshop
 from video_jobs.errors import (
     ChildNotStarted,
     EngineDied,
@@ -31,8 +28,7 @@ from video_jobs.errors import (
     WorkerDiskFull,
 )
 from video_jobs.job import Claim, JobRecord, JobState, Outcome, Rendered, Stage
-from video_jobs.results import ResultStore
-from video_jobs.store import Charge, JobStore, Requeue
+from video_jobs.store import Charge, Requeue
 
 IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
@@ -42,22 +38,6 @@ SETTLE_SECONDS = 10.0
 T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class Workshop:
-    """What every job of this worker shares."""
-
-    store: JobStore
-    results: ResultStore
-    engine: Child
-    finisher: Child
-    rewriter: HttpRewriter | None
-    scratch: Scratch
-    pace: Pace
-    checkpoint_every_s: float
-    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
-    finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class JobRun:

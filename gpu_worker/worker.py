@@ -17,7 +17,8 @@ from redis.exceptions import RedisError
 
 from gpu_worker.lease import LeaseEnd
 from gpu_worker.metrics import WorkerMetrics
-from gpu_worker.task import JobRun, Workshop
+from gpu_worker.task import JobRun
+from gpu_worker.workshop import Workshop
 from video_jobs import keys
 from video_jobs.errors import JobError
 from video_jobs.job import Claim

@@ -41,7 +41,8 @@ class S3Store:
 
     def put(self, key: str, source: Path, content_type: str) -> None:
         extra = self._encryption | {"ContentType": content_type}
-        if self._storage_class:
+        # What is written to be read again soon stays in the bucket's own class.
+        if self._storage_class and key.startswith("videos/"):
             extra["StorageClass"] = self._storage_class
         transfer = TransferConfig(multipart_threshold=PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=4)
         with as_os_error(key):

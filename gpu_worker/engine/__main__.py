@@ -47,6 +47,7 @@ class Engine:
                 job.plan, prompt, image, job.seed, Path(job.frames_path), on_progress, checkpoints
             )
             stages = {"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder}
+        seconds[Stage.DENOISE] = round(seconds[Stage.DENOISE] + checkpoints.earlier_ms / 1000, 3)
         return Done(
             job_id=job.job_id,
             token=job.token,

@@ -9,7 +9,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,7 +20,7 @@ from gpu_worker.engine.denoise import Latents
 from gpu_worker.engine.protocol import Render
 
 VERSION = "1"
-MAX_HEADER_BYTES = 1 << 16
+MAX_HEADER_BYTES, MAX_DIGITS = 1 << 16, 12
 _NAMES = {torch.float32: "F32", torch.bfloat16: "BF16", torch.float16: "F16", torch.uint8: "U8"}
 
 logger = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ class Standing:
     at: Latents
     first_frame: torch.Tensor | None
     generator: torch.Tensor
+    spent_ms: int = 0
+    """On the device so far, by all attempts that led here."""
 
     def parts(self) -> dict[str, torch.Tensor]:
         found = {"sample": self.at.sample, "generator": self.generator}
@@ -81,10 +83,10 @@ class Checkpoints:
         self._made_for = dict(made_for)
         self._is_asked, self._tell = is_asked, tell
         self._started = self._kept = time.monotonic()
-        self.resumed_at = 0
+        self.resumed_at = self.earlier_ms = 0
 
     def read(self, form: Form) -> Standing | None:
-        """Where the clip may go on; None if it has to start anew."""
+        """Where the clip may go on, by the newest checkpoint; None if it has to start anew."""
         if self._from is None:
             return None
         try:
@@ -92,7 +94,8 @@ class Checkpoints:
         except (UnfitCheckpoint, SafetensorError, OSError, ValueError, RuntimeError) as exc:
             logger.warning("checkpoint ignored", extra={"error": repr(exc)[:300]})
             return None
-        self.resumed_at = standing.at.step
+        self.resumed_at, self.earlier_ms = standing.at.step, standing.spent_ms
+        self._started = time.monotonic()
         return standing
 
     def keep(self, standing: Standing, total: int) -> None:
@@ -100,13 +103,16 @@ class Checkpoints:
         if self._folder is None or not self._is_due(standing.at.step == total):
             return
         path = self._folder / f"checkpoint-{standing.at.step}.safetensors"
+        spent_ms = self.earlier_ms + round(1000 * (time.monotonic() - self._started))
         try:
-            write_checkpoint(path, self._made_for, standing)
+            write_checkpoint(path, self._made_for, replace(standing, spent_ms=spent_ms))
         except (OSError, SafetensorError) as exc:
             logger.warning("checkpoint not written", extra={"error": repr(exc)[:300]})
             path.unlink(missing_ok=True)
             return
         self._kept = time.monotonic()
+        # Whoever must begin this clip again, for want of memory, say, goes on from here.
+        self._from = path
         self._tell(path, standing.at.step)
 
     def _is_due(self, is_last: bool) -> bool:
@@ -131,10 +137,10 @@ def made_for(job: Render, prompt: str, versions: Mapping[str, str]) -> dict[str,
 def write_checkpoint(path: Path, made_for: Mapping[str, str], standing: Standing) -> None:
     """Whole or not at all: a reader never sees half of it."""
     parts = standing.parts()
-    words = {**made_for, "step": str(standing.at.step), "sha256": _digest(parts)}
+    stood = {"step": str(standing.at.step), "spent_ms": str(standing.spent_ms), "sha256": _digest(parts)}
     half = path.with_suffix(".half")
     try:
-        save_file(parts, half, metadata=words)
+        save_file(parts, half, metadata={**made_for, **stood})
         half.replace(path)
     finally:
         half.unlink(missing_ok=True)
@@ -146,7 +152,7 @@ def read_checkpoint(path: Path, made_for: Mapping[str, str], form: Form) -> Stan
         raise UnfitCheckpoint(f"{path.stat().st_size} bytes")
     with safe_open(path, framework="pt", device="cpu") as held:
         words = dict(held.metadata() or {})
-        step, digest = words.pop("step", ""), words.pop("sha256", "")
+        step, spent_ms, digest = (words.pop(name, "") for name in ("step", "spent_ms", "sha256"))
         if words != made_for:
             raise UnfitCheckpoint(f"made for another {', '.join(sorted(_differences(words, made_for)))}")
         slices = {name: held.get_slice(name) for name in held.keys()}  # noqa: SIM118  # not a mapping
@@ -154,11 +160,12 @@ def read_checkpoint(path: Path, made_for: Mapping[str, str], form: Form) -> Stan
         if said != {name: (_NAMES[dtype], shape) for name, (dtype, shape) in form.parts().items()}:
             raise UnfitCheckpoint("other parts")
         parts = {name: held.get_tensor(name) for name in said}
-    if _digest(parts) != digest or not step.isdecimal() or not 1 <= int(step) <= form.steps:
+    are_numbers = all(word.isdecimal() and len(word) <= MAX_DIGITS for word in (step, spent_ms))
+    if _digest(parts) != digest or not are_numbers or not 1 <= int(step) <= form.steps:
         raise UnfitCheckpoint("damaged")
     torch.Generator("cpu").set_state(parts["generator"])
     at = Latents(parts["sample"].to(form.device), int(step), _to(parts.get("previous_prediction"), form.device))
-    return Standing(at, _to(parts.get("first_frame"), form.device), parts["generator"])
+    return Standing(at, _to(parts.get("first_frame"), form.device), parts["generator"], int(spent_ms))
 
 
 def _to(part: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:

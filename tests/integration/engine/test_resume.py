@@ -14,8 +14,11 @@ pytest.importorskip("torch")
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Checkpointed, Done, Message, Progress, Render
+from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.resume import Checkpoints, made_for
 from tests.integration.engine.test_equality import HEIGHT, STEPS, WIDTH, plan
 from video_jobs.errors import JobCancelled
 from video_jobs.job import Stage
@@ -91,6 +94,7 @@ async def test_every_step_is_one_to_go_on_from_bit_for_bit(
         rest = new_render(scheduler, mode, checkpoint_path=path)
         done, told = await run(other_engine, rest)
         assert done.stages["resumed"] == f"step {step}"
+        assert done.stage_seconds["denoise"] >= int(words_of(Path(path))["spent_ms"]) / 1000
         assert steps_told(told) == list(range(step, STEPS + 1))
         assert np.array_equal(np.load(rest.frames_path), clip)
 
@@ -195,6 +199,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "other engine": lambda path: rewrite(path, {"engine_version": "torch 0"}),
     "other device": lambda path: rewrite(path, {"device": "cuda"}),
     "a word more": lambda path: rewrite(path, {"attention": "another"}),
+    "no time": lambda path: rewrite(path, {"spent_ms": "nan"}),
     "no step": lambda path: rewrite(path, {"step": "-1"}),
     "a step too far": lambda path: rewrite(path, {"step": "11"}),
     "other type": lambda path: rewrite(path, sample=load_file(path)["sample"].half()),
@@ -233,3 +238,23 @@ async def test_disk_that_takes_no_checkpoint_does_not_end_the_job(
 
     assert isinstance(done, Done)
     assert not any(isinstance(message, Checkpointed) for message in heard)
+
+
+def test_clip_that_is_begun_again_in_the_same_process_goes_on_from_its_own_checkpoint(
+    model: Model, new_render: Callable[..., Render]
+) -> None:
+    job, told = new_render(), []
+    checkpoints = Checkpoints(job, made_for(job, job.prompt, {}), lambda: False, lambda path, step: None)
+
+    def render(frames: str) -> None:
+        def note(stage: Stage, done: int, _total: int) -> None:
+            told.append(done if stage is Stage.DENOISE else stage)
+
+        Renderer(model).render(job.plan, job.prompt, None, job.seed, Path(frames), note, checkpoints)
+
+    render(job.frames_path)
+    told.clear()
+    render(job.frames_path + "2.npy")
+
+    assert [step for step in told if isinstance(step, int)] == [STEPS]
+    assert np.array_equal(np.load(job.frames_path), np.load(job.frames_path + "2.npy"))

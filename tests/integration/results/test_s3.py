@@ -97,10 +97,13 @@ def test_encryption_and_storage_class_are_asked_for(s3_settings: StoreSettings, 
     settings = with_settings(s3_settings, s3_sse="AES256", s3_storage_class="STANDARD_IA")
 
     S3Store(settings).put(KEY, clip, "video/mp4")
+    S3Store(settings).put("checkpoints/1/1-a/4", clip, "application/octet-stream")
 
     client = boto3.client("s3", endpoint_url=s3_settings.s3_endpoint, region_name="us-east-1")
     kept = client.head_object(Bucket=s3_settings.s3_bucket, Key="team/" + KEY)
     assert (kept["ServerSideEncryption"], kept["StorageClass"]) == ("AES256", "STANDARD_IA")
+    passing = client.head_object(Bucket=s3_settings.s3_bucket, Key="team/checkpoints/1/1-a/4")
+    assert "StorageClass" not in passing
 
 
 def test_a_missing_bucket_and_a_silent_endpoint_are_os_errors(s3_settings: StoreSettings, tmp_path: Path) -> None:

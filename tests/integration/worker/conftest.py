@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from arq.connections import ArqRedis
 
-from gpu_worker.task import Workshop
+from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import close_shop, open_shop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.job import Job, JobRecord, VideoSpec
@@ -17,6 +17,8 @@ from video_jobs.store import JobStore
 
 STANDINS = Path(__file__).parents[2] / "standins"
 LEASE_SECONDS = 1.0
+REAL = 0.0
+"""As the engine's step: the children are the real ones."""
 
 
 @pytest.fixture
@@ -32,7 +34,7 @@ async def shop(store: JobStore, tmp_path: Path) -> AsyncIterator[Workshop]:
 
 
 class WorkerProcess:
-    """A worker parent as a process of its own, with stand-in children."""
+    """A worker parent as a process of its own, with stand-in children unless they are to be real."""
 
     def __init__(
         self, redis_url: str, state: Path, engine_step_s: float, finisher_step_s: float, **settings: object
@@ -44,7 +46,8 @@ class WorkerProcess:
             "COGVIDEOX_LEASE_SECONDS": str(LEASE_SECONDS),
             **{f"COGVIDEOX_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        argv = [sys.executable, "-P", str(STANDINS / "worker.py"), str(engine_step_s), str(finisher_step_s)]
+        argv = [str(STANDINS / "worker.py"), str(engine_step_s), str(finisher_step_s)]
+        argv = [sys.executable, "-P", *(["-m", "gpu_worker"] if engine_step_s == REAL else argv)]
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(argv, env=environment, stdout=log, stderr=log)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from gpu_worker.engine.process import Child
 from gpu_worker.pace import Pace
 from gpu_worker.scratch import Scratch
-from gpu_worker.task import JobRun, Workshop
+from gpu_worker.task import JobRun
+from gpu_worker.workshop import Workshop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.results import FolderStore
 from video_jobs.store import JobStore

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gpu_worker.task import Workshop
+from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import attempt
 from video_jobs.errors import RewriterUnavailable
 from video_jobs.job import ImageRef, JobState

@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from gpu_worker.task import Workshop
 from gpu_worker.worker import VideoWorker
+from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import close_shop, open_shop
 from video_jobs.job import Claim, JobRecord, JobState, Stage
 from video_jobs.store import JobStore

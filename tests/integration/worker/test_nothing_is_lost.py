@@ -9,7 +9,8 @@ import pytest
 
 from gpu_worker import patience
 from gpu_worker.engine.process import Child
-from gpu_worker.task import JobRun, Workshop
+from gpu_worker.task import JobRun
+from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import attempt, claimed_run, close_shop, open_shop
 from video_jobs import keys
 from video_jobs.errors import EngineHung, PoisonJob

@@ -1,0 +1,26 @@
+"""What all jobs of one worker share."""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from gpu_worker.engine.process import Child
+from gpu_worker.metrics import WorkerMetrics
+from gpu_worker.pace import Pace
+from gpu_worker.prepare import HttpRewriter
+from gpu_worker.scratch import Scratch
+from video_jobs.results import ResultStore
+from video_jobs.store import JobStore
+
+
+@dataclass
+class Workshop:
+    store: JobStore
+    results: ResultStore
+    engine: Child
+    finisher: Child
+    rewriter: HttpRewriter | None
+    scratch: Scratch
+    pace: Pace
+    checkpoint_every_s: float
+    metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+    finishing: asyncio.Lock = field(default_factory=asyncio.Lock)
