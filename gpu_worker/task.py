@@ -109,7 +109,8 @@ class JobRun:
         finished = await self._finish(record, frames, video, cover)
         started = time.monotonic()
         self.lease.note(Stage.UPLOAD, 0.99)
-        stored = await self._unless_ended(upload(self._shop.results, self.claim, video, cover))
+        # Not dropped with the lease: until another worker has the job, this clip is still its result.
+        stored = await self._unless_ended(upload(self._shop.results, self.claim, video, cover), LeaseEnd.LOST)
         seconds = self._prepared_s | done.stage_seconds | finished.stage_seconds
         seconds[Stage.UPLOAD.value] = round(time.monotonic() - started, 3)
         stages = done.stages | finished.stages | _missing_stages(record)
@@ -253,13 +254,13 @@ class JobRun:
         logger.warning("job handed back", extra=told)
         return how in (Requeue.FAILED, Requeue.CANCELLED)
 
-    async def _unless_ended(self, doing: Awaitable[T]) -> T:
-        """What is waited for; JobCancelled as soon as the lease ends."""
+    async def _unless_ended(self, doing: Awaitable[T], but_for: LeaseEnd | None = None) -> T:
+        """What is waited for; JobCancelled as soon as the lease ends, but for one reason."""
         task, ended = asyncio.ensure_future(doing), asyncio.create_task(self.lease.over.wait())
         try:
             await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
+            if task.done() or self.lease.ended is but_for:
+                return await task
             raise JobCancelled
         finally:
             task.cancel()

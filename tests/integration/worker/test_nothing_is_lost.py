@@ -230,6 +230,28 @@ async def test_cancel_ends_an_upload_that_waits(shop: Workshop, queue_job, tmp_p
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_rendered_clip_outlives_its_lease_while_nobody_else_has_the_job(
+    shop: Workshop, queue_job, tmp_path: Path
+) -> None:
+    shop.results = AwayStore(tmp_path / "results", "videos/", times=10**6)
+    job = await queue_job()
+    await shop.store.reap()
+    run = await claimed_run(shop)
+    running = asyncio.create_task(run.run())
+    await until(shop, job, lambda record: record.stage is not None and record.stage.value == "upload")
+    await shop.store.redis.zadd(keys.LEASES, {job.id: 1})
+    await shop.store.reap()
+    assert (await read(shop, job)).state is JobState.QUEUED
+    await run.lease.over.wait()
+
+    shop.results.times = 0
+    await running
+
+    record = await read(shop, job)
+    assert (record.state, len(record.attempts)) == (JobState.SUCCEEDED, 1)
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_checkpoints_that_cannot_be_stored_do_not_hold_the_job_up(
     shop: Workshop, queue_job, tmp_path: Path
 ) -> None:
