@@ -126,8 +126,9 @@ class House:
         self._supervisor.start("gateway", [sys.executable, "-P", "-m", "server"], environment)
         self._wait("gateway", lambda: _answers(f"{self._origin}/readyz"), "the gateway is not ready")
         say(f"starting {self._workers} worker(s) with the model {self._args.model} (the first start makes or loads it)")
-        for _ in range(self._workers):
-            self._supervisor.start("worker", [sys.executable, "-P", "-m", "gpu_worker"], environment)
+        for number in range(self._workers):
+            own = environment | _devices(number, _per_job(), _gpus(self._args.device))
+            self._supervisor.start("worker", [sys.executable, "-P", "-m", "gpu_worker"], own)
         self._wait(
             "worker",
             lambda: asyncio.run(_ready_workers(environment["COGVIDEOX_REDIS_URL"])) >= self._workers,
@@ -138,7 +139,7 @@ class House:
 
     @property
     def _workers(self) -> int:
-        return int(self._args.workers or _gpus(self._args.device))
+        return int(self._args.workers or max(1, _gpus(self._args.device) // _per_job()))
 
     def _environment(self) -> dict[str, str]:
         model = self._args.model
@@ -245,12 +246,24 @@ def _answers(url: str) -> bool:
         return False
 
 
+def _per_job() -> int:
+    return max(1, int(os.environ.get("COGVIDEOX_GPUS_PER_JOB", "1")))
+
+
+def _devices(worker: int, per_job: int, gpus: int) -> dict[str, str]:
+    """Each worker sees its own GPUs only; what the operator set stands, and more workers than GPUs share them."""
+    if gpus == 0 or "CUDA_VISIBLE_DEVICES" in os.environ:
+        return {}
+    own = (str((worker * per_job + offset) % gpus) for offset in range(min(per_job, gpus)))
+    return {"CUDA_VISIBLE_DEVICES": ",".join(own)}
+
+
 def _gpus(device: str) -> int:
-    """One worker for each GPU; one on a machine without."""
+    """How many there are to render on."""
     if device == "cpu":
-        return 1
+        return 0
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-        return max(1, len(listed.stdout.strip().splitlines()))
+        return len(listed.stdout.strip().splitlines())
     except (OSError, subprocess.SubprocessError):
-        return 1
+        return 0

@@ -32,7 +32,10 @@ logger = logging.getLogger(__name__)
 def engine_command(settings: WorkerSettings) -> list[str]:
     command = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", settings.model]
     command += ["--models", str(settings.state / "models"), "--device", settings.device]
-    command += ["--offload"] if settings.offload else []
+    command += ["--checkpoint", settings.checkpoint, "--log-level", settings.log_level]
+    command += ["--catalogue", str(settings.catalogue)] if settings.catalogue else []
+    command += ["--memory", settings.memory, "--attention", settings.attention, "--compile", settings.compile]
+    command += ["--compile-cache", str(settings.state / "compiled"), "--ranks", str(settings.gpus_per_job)]
     command += ["--accept-unknown-prompts"] if settings.accept_unknown_prompts else []
     local = settings.rewriter_local_model
     return [*command, "--rewriter", str(local)] if local else command

@@ -16,8 +16,17 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the engine renders."""
 
-    offload: bool = False
-    """For small cards: the model's parts visit the device in turn."""
+    memory: Literal["auto", "80", "48", "24", "16"] = "auto"
+    """What stays on the GPU, for a card of so many GB; `auto` looks at what is free."""
+
+    attention: Literal["auto", "sdpa", "cudnn", "flash", "efficient", "flex", "flash3", "sage", "math"] = "auto"
+    """The attention kernel; `auto` times those that work here and takes the fastest."""
+
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compile the transformer's blocks; `auto` does on a GPU. What was compiled is kept in the state folder."""
+
+    gpus_per_job: int = Field(default=1, ge=1)
+    """So many GPUs render one clip together; each worker needs so many."""
 
     scratch: Path | None = None
     """Where frames pass between the children; `scratch` in the state folder if unset."""

@@ -2,6 +2,8 @@
 
 import argparse
 import errno
+import logging
+import os
 import sys
 import time
 from contextlib import nullcontext
@@ -10,25 +12,39 @@ from pathlib import Path
 import diffusers
 import torch
 
+from gpu_worker.engine.compiled import use_cache_folder
+from gpu_worker.engine.crew import Crew
 from gpu_worker.engine.lean import lean
 from gpu_worker.engine.load import load_model, pick_device
+from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import die_with_parent
 from gpu_worker.engine.protocol import Checkpointed, Done, Prepared, Progress, Ready, Render
-from gpu_worker.engine.render import OnProgress, Renderer
+from gpu_worker.engine.render import Clip, OnProgress, Renderer
 from gpu_worker.engine.resume import Checkpoints, made_for
 from gpu_worker.engine.rewrite import LocalRewriter
 from gpu_worker.engine.serve import JobLoop
 from gpu_worker.engine.text import alphabet
+from gpu_worker.engine.tune import Options
+from gpu_worker.engine.warm import warm_up
+from video_jobs.catalogue import Catalogue, Checkpoint, load_catalogue
 from video_jobs.errors import DeviceFault, EngineFault, ModelUnavailable, OutOfGpuMemory, WorkerDiskFull
 from video_jobs.job import Stage
 from video_jobs.logs import set_up_logs
 
+logger = logging.getLogger(__name__)
+
 
 class Engine:
     def __init__(
-        self, loop: JobLoop[Render], renderer: Renderer, rewriter: LocalRewriter | None, versions: dict[str, str]
+        self,
+        loop: JobLoop[Render],
+        renderer: Renderer,
+        rewriter: LocalRewriter | None,
+        versions: dict[str, str],
+        catalogue: Catalogue,
     ) -> None:
         self._loop, self._renderer, self._rewriter, self._versions = loop, renderer, rewriter, versions
+        self._catalogue = catalogue
 
     def render(self, job: Render) -> Done:
         def on_progress(stage: Stage, done: int, total: int) -> None:
@@ -42,12 +58,12 @@ class Engine:
         prepare_s = round(time.monotonic() - started, 3)
         image = Path(job.image_path) if job.image_path else None
         checkpoints = self._checkpoints(job, prompt)
+        adapter = self._catalogue.adapter(job.plan.adapter)
+        clip = Clip(job.plan, prompt, image, job.seed, adapter.file if adapter else None)
         with lean(self._renderer.model) if job.is_lean else nullcontext():
-            seconds = self._renderer.render(
-                job.plan, prompt, image, job.seed, Path(job.frames_path), on_progress, checkpoints
-            )
-            stages = {"denoise": f"{job.plan.scheduler}-{job.plan.steps}", "decode": self._renderer.decoder}
-        seconds[Stage.DENOISE] = round(seconds[Stage.DENOISE] + checkpoints.earlier_ms / 1000, 3)
+            seconds = self._renderer.render(clip, Path(job.frames_path), on_progress, checkpoints)
+        stages = self._renderer.used
+        seconds[Stage.DENOISE.value] = round(seconds[Stage.DENOISE.value] + checkpoints.earlier_ms / 1000, 3)
         return Done(
             job_id=job.job_id,
             token=job.token,
@@ -73,20 +89,21 @@ class Engine:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="gpu_worker.engine", description=__doc__)
-    parser.add_argument("--fds", nargs=2, type=int, required=True, metavar=("READ", "WRITE"))
-    parser.add_argument("--model", required=True)
-    parser.add_argument("--models", type=Path, required=True, help="folder of models made or fetched here")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--offload", action="store_true", help="for small cards: parts visit the device in turn")
-    parser.add_argument("--rewriter", help="folder of a local instruct model")
-    parser.add_argument("--accept-unknown-prompts", action="store_true")
-    args = parser.parse_args()
+    imported_s = process_age_s()
+    args = _arguments()
     read_fd, write_fd = args.fds
     die_with_parent(read_fd)
-    set_up_logs("WARNING")
+    set_up_logs(args.log_level)
+    if args.compile_cache:
+        use_cache_folder(args.compile_cache)
+    started = time.monotonic()
+    device, catalogue = pick_device(args.device), load_catalogue(args.catalogue)
+    options = Options(args.attention, is_compiled(args.compile, device))
+    # Before loading: the others load at the same time.
+    crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:
-        model = load_model(args.model, args.models, pick_device(args.device), args.offload)
+        model = load_model(args.model, args.models, device, args.memory)
+        check_checksum(model, catalogue.checkpoints[args.checkpoint])
     except ModelUnavailable as error:
         # An operator's mistake, or a hub that is away: the reason is the news, not our stack.
         sys.exit(str(error))
@@ -97,9 +114,54 @@ def main() -> None:
         "engine_version": f"torch {torch.__version__}, diffusers {diffusers.__version__}",
         "device": str(model.device),
     }
+    seconds = {"imports": imported_s, "load": round(time.monotonic() - started, 3)}
+    renderer = Renderer(model, args.accept_unknown_prompts, options, crew.join(device) if crew else None)
+    seconds |= warm_up(renderer, catalogue, args.checkpoint)
+    logger.info("engine warm", extra={"seconds": seconds})
     loop = JobLoop(read_fd, write_fd, Render, code_of)
-    loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer)))
-    loop.run(Engine(loop, Renderer(model, args.accept_unknown_prompts), rewriter, versions).render)
+    loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer), start_seconds=seconds))
+    loop.run(Engine(loop, renderer, rewriter, versions, catalogue).render)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="gpu_worker.engine", description=__doc__)
+    parser.add_argument("--fds", nargs=2, type=int, required=True, metavar=("READ", "WRITE"))
+    parser.add_argument("--model", required=True)
+    parser.add_argument("--models", type=Path, required=True, help="folder of models made or fetched here")
+    parser.add_argument("--checkpoint", default="tiny", help="the catalogue's name for these weights")
+    parser.add_argument("--catalogue", type=Path, help="an operator's catalogue file")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--memory", default="auto", help="auto, or a preset by its name")
+    parser.add_argument("--attention", default="auto", help="auto, or a kernel by its name")
+    parser.add_argument("--compile", default="auto", help="auto (on a GPU), on, or off")
+    parser.add_argument("--compile-cache", type=Path, help="folder of compiled code")
+    parser.add_argument("--ranks", type=int, default=1, help="so many devices render one clip together")
+    parser.add_argument("--rewriter", help="folder of a local instruct model")
+    parser.add_argument("--accept-unknown-prompts", action="store_true")
+    parser.add_argument("--log-level", default="INFO")
+    return parser.parse_args()
+
+
+def follower_arguments(args: argparse.Namespace, device: torch.device, options: Options) -> list[str]:
+    said = ["--model", args.model, "--models", str(args.models), "--device", device.type]
+    said += ["--memory", args.memory, "--attention", args.attention]
+    said += ["--compile-cache", str(args.compile_cache)] if args.compile_cache else []
+    return [*said, "--compiled"] if options.compile else said
+
+
+def is_compiled(wanted: str, device: torch.device) -> bool:
+    return device.type == "cuda" if wanted == "auto" else wanted == "on"
+
+
+def check_checksum(model: Model, native: Checkpoint) -> None:
+    if native.weights_checksum not in ("", model.checksum):
+        raise ModelUnavailable(f"the weights are {model.checksum}, the catalogue names {native.weights_checksum}")
+
+
+def process_age_s() -> float:
+    """Seconds since this process began: what the imports took, mostly."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    return round(time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK"), 3)
 
 
 def reset_peak_memory(device: torch.device) -> None:

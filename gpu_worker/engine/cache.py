@@ -28,14 +28,15 @@ class FirstBlockCache:
         self.skipped = 0
 
     def __call__(self, blocks: Any, tokens: Tokens) -> torch.Tensor:
-        first = through(blocks[0], tokens)
+        rest = iter(blocks)
+        first = through(next(rest), tokens)
         change = first.video - tokens.video
         self._run += 1
         if self._change is not None and self._rest is not None and self._may_skip(change, self._change):
             self._in_a_row += 1
             self.skipped += 1
             return first.video + self._rest
-        video = all_blocks(blocks[1:], first)
+        video = all_blocks(rest, first)
         self._change, self._rest, self._in_a_row = change, video - first.video, 0
         return video
 

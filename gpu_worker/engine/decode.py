@@ -9,21 +9,48 @@ from typing import Any
 import numpy as np
 import torch
 
+from gpu_worker.engine.crew import lead_decode
 from gpu_worker.engine.geometry import Geometry
+from gpu_worker.engine.memory import is_tiled
 from gpu_worker.engine.model import Model
+from gpu_worker.engine.ranks import Ranks
 
 
 @torch.no_grad()
-def decode(model: Model, latents: torch.Tensor, shape: Geometry, on_chunk: Callable[[int, int], None]) -> torch.Tensor:
+def decode(
+    model: Model,
+    latents: torch.Tensor,
+    shape: Geometry,
+    on_chunk: Callable[[int, int], None],
+    ranks: Ranks | None = None,
+) -> torch.Tensor:
     """Frames in [0, 1] as (frames, channels, height, width). Padding is dropped before it could reach the pixels.
 
     `on_chunk` hears how many chunks are done of how many, and may raise to stop.
     """
     kept = latents[:, shape.padding :].permute(0, 2, 1, 3, 4)
-    with model.on_device(model.vae) as vae, _watched(vae, kept.shape[2], on_chunk):
-        video = vae.decode(1 / vae.config.scaling_factor * kept).sample
+    tiled = is_tiled(model.memory, shape.width, shape.height)
+    with model.at_work(model.vae, model.memory.vae) as vae, _watched(vae, kept.shape[2], on_chunk), _tiling(vae, tiled):
+        scaled = 1 / vae.config.scaling_factor * kept
+        # Only tiles can be shared out: whole frames are normed as a whole.
+        video = lead_decode(vae, scaled, ranks) if ranks and _has_tiles(vae, scaled) else vae.decode(scaled).sample
     frames: torch.Tensor = (video[0].permute(1, 0, 2, 3) / 2 + 0.5).clamp(0, 1)
     return frames
+
+
+def _has_tiles(vae: Any, latents: torch.Tensor) -> bool:
+    height, width = latents.shape[3:]
+    return bool(vae.use_tiling and (height > vae.tile_latent_min_height or width > vae.tile_latent_min_width))
+
+
+@contextmanager
+def _tiling(vae: Any, is_tiled: bool) -> Iterator[None]:
+    """Only for decoding: a first frame is encoded whole."""
+    vae.use_tiling = is_tiled
+    try:
+        yield
+    finally:
+        vae.use_tiling = False
 
 
 @contextmanager

@@ -27,6 +27,7 @@ RunBlocks = Callable[[Any, Tokens], torch.Tensor]
 
 def forward(
     transformer: Any,
+    blocks: Any,
     sample: torch.Tensor,
     embeds: torch.Tensor,
     time: torch.Tensor,
@@ -34,7 +35,7 @@ def forward(
     run_blocks: RunBlocks,
 ) -> torch.Tensor:
     tokens = embed(transformer, sample, embeds, time, positions)
-    return unpatch(transformer, run_blocks(transformer.transformer_blocks, tokens), tokens.time, sample.shape)
+    return unpatch(transformer, run_blocks(blocks, tokens), tokens.time, sample.shape)
 
 
 def embed(
@@ -47,7 +48,8 @@ def embed(
         moment = moment + transformer.ofs_embedding(offset.to(sample.dtype))
     joint = transformer.embedding_dropout(transformer.patch_embed(embeds, sample))
     text = embeds.shape[1]
-    return Tokens(joint[:, text:], joint[:, :text], moment, positions)
+    # Not as views: the compiler would make code of its own for the first block.
+    return Tokens(joint[:, text:].contiguous(), joint[:, :text].contiguous(), moment, positions)
 
 
 def through(block: Any, tokens: Tokens) -> Tokens:

@@ -3,32 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
-from gpu_worker.engine.load import tile
+from gpu_worker.engine.memory import PRESETS, lower_than, preset_named
 from gpu_worker.engine.model import Model
+
+VISITING = preset_named("24")
 
 
 @contextmanager
 def lean(model: Model) -> Iterator[None]:
-    """Parts visit the device in turn, and the decoder works in tiles."""
-    was_offloaded, was_tiled = model.offload, model.vae.use_tiling
-    parts = [model.text_encoder, model.vae, *model.transformers.values()]
-    _place(parts, torch.device("cpu"))
-    model.offload = True
-    tile(model.vae)
+    """Parts visit the device in turn, and the decoder works in tiles; lower still where that is so already."""
+    before = model.memory
+    is_roomy = PRESETS.index(before) < PRESETS.index(VISITING)
+    model.settle(VISITING if is_roomy else lower_than(before) or before)
     try:
         yield
     finally:
-        model.offload = was_offloaded
-        if not was_tiled:
-            model.vae.disable_tiling()
-        if not was_offloaded:
-            _place(parts, model.device)
-
-
-def _place(parts: list[torch.nn.Module], device: torch.device) -> None:
-    for part in parts:
-        part.to(device)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+        model.settle(before)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from tqdm import tqdm
 from transformers import AutoTokenizer, T5EncoderModel
 
-from gpu_worker.engine.model import Model
+from gpu_worker.engine.memory import GB, Place, choose_preset
+from gpu_worker.engine.model import Model, home_of
 from gpu_worker.engine.text import check_tokenizer
 from gpu_worker.engine.tiny import tiny_model_folder
 from gpu_worker.weights.hubs import PARTS
@@ -22,6 +24,8 @@ from video_jobs.errors import ModelUnavailable
 # The slice of a larger grid is the same numbers, so the native size stays bit-identical.
 LARGE_GRID = 300
 
+logger = logging.getLogger(__name__)
+
 
 def pick_device(name: str) -> torch.device:
     if name == "auto":
@@ -29,33 +33,35 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(name: str, models: Path, device: torch.device, offload: bool = False) -> Model:
+def load_model(name: str, models: Path, device: torch.device, memory: str = "auto", with_text: bool = True) -> Model:
     """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`."""
+    preset = choose_preset(memory, free_bytes(device))
+    logger.info("memory preset", extra={"preset": preset.name, "free_gb": round((free_bytes(device) or 0) / GB, 1)})
     folders = find_pipelines(_folder(name, models))
     first = next(iter(folders.values()))
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     tokenizer = AutoTokenizer.from_pretrained(first / "tokenizer")
     check_tokenizer(tokenizer)
-    home = torch.device("cpu") if offload else device
-
     # Only on a terminal; a log keeps its lines.
     bar = tqdm(total=2 + len(folders), desc=f"loading {name}", unit="part", disable=None, leave=False)
 
-    def part(kind: Any, path: Path) -> Any:
+    def part(kind: Any, path: Path, place: Place) -> Any:
         bar.set_postfix_str(path.name)
-        loaded = kind.from_pretrained(path, torch_dtype=dtype, use_safetensors=True).to(home).eval()
+        # Straight from the file to where it lives: main memory never holds the weights of a resident part.
+        home = {"": str(home_of(place, device))}
+        loaded = kind.from_pretrained(path, torch_dtype=dtype, use_safetensors=True, device_map=home).eval()
         bar.update()
-        return loaded
+        return loaded.requires_grad_(False)
 
-    vae = part(AutoencoderKLCogVideoX, first / "vae")
-    if offload:
-        tile(vae)
-    return Model(
+    vae = part(AutoencoderKLCogVideoX, first / "vae", preset.vae)
+    set_tiles(vae)
+    loaded = Model(
         tokenizer=tokenizer,
-        text_encoder=part(T5EncoderModel, first / "text_encoder"),
+        # A follower gets embeddings from its leader.
+        text_encoder=part(T5EncoderModel, first / "text_encoder", preset.text) if with_text else torch.nn.Identity(),
         vae=vae,
         transformers={
-            mode: _with_large_grid(part(CogVideoXTransformer3DModel, folder / "transformer"))
+            mode: _with_large_grid(part(CogVideoXTransformer3DModel, folder / "transformer", preset.transformer))
             for mode, folder in folders.items()
         },
         scheduler_configs={
@@ -66,8 +72,14 @@ def load_model(name: str, models: Path, device: torch.device, offload: bool = Fa
         device=device,
         revision=first.parent.name if len(folders) > 1 else first.name,
         checksum=weights_checksum(folders),
-        offload=offload,
     )
+    loaded.settle(preset)
+    return loaded
+
+
+def free_bytes(device: torch.device) -> float | None:
+    """Of the device's own memory; None where it works in main memory."""
+    return float(torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
 
 
 def weights_checksum(folders: dict[str, Path]) -> str:
@@ -107,7 +119,7 @@ def _image_scale(pipeline: Path) -> float:
     return 1 / factor if config.get("invert_scale_latents", False) else factor
 
 
-def tile(vae: AutoencoderKLCogVideoX) -> None:
+def set_tiles(vae: AutoencoderKLCogVideoX) -> None:
     """Tiles that overlap by whole latents: of others the clip comes out in another size, or not at all."""
     latent = 2 ** (len(vae.config.block_out_channels) - 1)
     high, wide = (
@@ -117,6 +129,7 @@ def tile(vae: AutoencoderKLCogVideoX) -> None:
         tile_sample_min_height=high * -(-vae.tile_sample_min_height // high),
         tile_sample_min_width=wide * -(-vae.tile_sample_min_width // wide),
     )
+    vae.disable_tiling()
 
 
 def _reads_images(transformer: Path) -> bool:

@@ -78,6 +78,9 @@ class Ready(Frozen):
     alphabet: str = ""
     """The letters the tokenizer knows; `*` when it spells any text out in bytes; empty when not an engine."""
 
+    start_seconds: dict[str, float] = {}
+    """What the child's start took, by part."""
+
 
 class Progress(Frozen):
     kind: Literal["progress"] = "progress"

@@ -3,93 +3,110 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.decode import decode, write_frames
 from gpu_worker.engine.denoise import Latents, Steps, denoise
 from gpu_worker.engine.geometry import Geometry, geometry_of, positions
+from gpu_worker.engine.memory import is_tiled
 from gpu_worker.engine.model import Model
-from gpu_worker.engine.predict import Conditions, Predictor
+from gpu_worker.engine.predict import Conditions
+from gpu_worker.engine.ranks import Ranks
 from gpu_worker.engine.resume import Checkpoints, Form, Standing
+from gpu_worker.engine.room import make_room, settle_lower, step_down
 from gpu_worker.engine.start import draw_noise, encode_first_frame, read_first_frame
 from gpu_worker.engine.text import check_prompt, encode_prompt
+from gpu_worker.engine.tune import EXACT, Options, Tuned
 from video_jobs.errors import ModelUnavailable
 from video_jobs.job import RenderPlan, Stage
 
 OnProgress = Callable[[Stage, int, int], None]
 
 
+@dataclass(frozen=True)
+class Clip:
+    """One clip to render: all that decides its pixels besides the weights."""
+
+    plan: RenderPlan
+    prompt: str
+    image: Path | None
+    seed: int
+    adapter: Path | None = None
+
+    @property
+    def mode(self) -> str:
+        return "i2v" if self.image else "t2v"
+
+
 class Renderer:
     """Renders plans with one loaded model, one at a time. `on_progress` may raise to stop."""
 
-    def __init__(self, model: Model, accept_unknown_prompts: bool = False) -> None:
+    def __init__(
+        self,
+        model: Model,
+        accept_unknown_prompts: bool = False,
+        options: Options = EXACT,
+        ranks: Ranks | None = None,
+    ) -> None:
         self.model = model
-        self.attention = FusedAttention()
-        self._accept_unknown_prompts = accept_unknown_prompts
-        for transformer in model.transformers.values():
-            install(transformer, self.attention)
+        self.tuned = Tuned(model, options, ranks)
+        self.used: dict[str, str] = {}
+        """What really worked on the last clip, for the record."""
 
-    @property
-    def decoder(self) -> str:
-        """How frames are decoded, for the record: tiles change pixels."""
-        return "vae, tiled" if self.model.vae.use_tiling else "vae"
+        self._accept_unknown_prompts = accept_unknown_prompts
 
     def render(
-        self,
-        plan: RenderPlan,
-        prompt: str,
-        image: Path | None,
-        seed: int,
-        frames: Path,
-        on_progress: OnProgress,
-        checkpoints: Checkpoints | None = None,
+        self, clip: Clip, frames: Path, on_progress: OnProgress, checkpoints: Checkpoints | None = None
     ) -> dict[str, float]:
-        """Write the native frames; the seconds of each stage."""
-        seconds: dict[str, float] = {}
-        mode = "i2v" if image else "t2v"
-        if mode not in self.model.transformers:
-            raise ModelUnavailable(f"The loaded weights cannot render {mode}.")
+        """Write the native frames; the seconds of each stage. Out of memory, it tries again with less on the device."""
+        if clip.mode not in self.model.transformers:
+            raise ModelUnavailable(f"The loaded weights cannot render {clip.mode}.")
         if not self._accept_unknown_prompts:
-            check_prompt(self.model, prompt)
+            check_prompt(self.model, clip.prompt)
+        transformer = self.model.transformers[clip.mode]
+        shape = geometry_of(self.model, transformer, clip.plan.width, clip.plan.height, clip.plan.num_frames)
+        make_room(self.model, clip.plan, shape, transformer)
+        while True:
+            try:
+                return self._attempt(clip, shape, frames, on_progress, checkpoints)
+            except torch.OutOfMemoryError:
+                if not step_down(self.model):
+                    raise
+            # Outside of the handler, whose traceback holds the tensors that were too many.
+            settle_lower(self.model)
+
+    def _attempt(
+        self, clip: Clip, shape: Geometry, frames: Path, on_progress: OnProgress, checkpoints: Checkpoints | None
+    ) -> dict[str, float]:
+        seconds: dict[str, float] = {}
         with _timed(seconds, Stage.TEXT):
             on_progress(Stage.TEXT, 0, 1)
-            embeds = encode_prompt(self.model, prompt, plan.max_text_tokens)
-        shape = geometry_of(self.model, self.model.transformers[mode], plan.width, plan.height, plan.num_frames)
+            embeds = encode_prompt(self.model, clip.prompt, clip.plan.max_text_tokens)
         with _timed(seconds, Stage.DENOISE):
-            latents = self._denoise(plan, mode, embeds, image, shape, seed, on_progress, checkpoints)
+            latents = self._denoise(clip, embeds, shape, on_progress, checkpoints)
         with _timed(seconds, Stage.DECODE):
-            pixels = decode(self.model, latents, shape, lambda done, total: on_progress(Stage.DECODE, done, total))
-            write_frames(pixels, frames)
+            told = lambda done, total: on_progress(Stage.DECODE, done, total)  # noqa: E731
+            write_frames(decode(self.model, latents, shape, told, self.tuned.ranks), frames)
+        tiled = is_tiled(self.model.memory, shape.width, shape.height)
+        self.used |= {"decode": "vae, tiled" if tiled else "vae", "memory": self.model.memory.name}
         return seconds
 
     def _denoise(
         self,
-        plan: RenderPlan,
-        mode: str,
+        clip: Clip,
         embeds: torch.Tensor,
-        image: Path | None,
         shape: Geometry,
-        seed: int,
         on_progress: OnProgress,
         checkpoints: Checkpoints | None,
     ) -> torch.Tensor:
+        plan, device = clip.plan, self.model.device
         # A CPU generator draws the same noise whatever the device.
-        generator = torch.Generator("cpu").manual_seed(seed)
-        device, dtype = self.model.device, embeds.dtype
-        form = Form(shape.latent_shape, dtype, device, plan.steps, image is not None, plan.scheduler == "dpm")
-        stood = checkpoints.read(form) if checkpoints else None
-        if stood is not None:
-            start, first = stood.at, stood.first_frame
-            generator.set_state(stood.generator)
-        else:
-            first = None
-            if image is not None:
-                first = encode_first_frame(self.model, read_first_frame(image, shape), shape, generator, dtype)
-            start = Latents(draw_noise(shape, generator, device, dtype))
-        steps = Steps(self.model.scheduler(plan.scheduler, mode), plan.steps, generator, device)
+        generator = torch.Generator("cpu").manual_seed(clip.seed)
+        start, first = self._start(clip, shape, generator, embeds.dtype, checkpoints)
+        steps = Steps(self.model.scheduler(plan.scheduler, clip.mode), plan.steps, generator, device)
 
         def report(at: Latents) -> None:
             try:
@@ -100,9 +117,32 @@ class Renderer:
                     checkpoints.keep(Standing(at, first, generator.get_state()), len(steps))
 
         on_progress(Stage.DENOISE, start.step, len(steps))
-        with self.model.on_device(self.model.transformers[mode]) as transformer:
-            given = Conditions(embeds, positions(transformer, shape, device), first, plan.guidance)
-            return denoise(Predictor(transformer, given), start, steps, report).sample
+        turned = positions(self.model.transformers[clip.mode], shape, device)
+        given = Conditions(embeds, turned, first, plan.guidance)
+        with self.tuned.predictor(plan, clip.mode, given, clip.adapter) as predict:
+            sample = denoise(predict, start, steps, report).sample
+            self.used = {"denoise": f"{plan.scheduler}-{plan.steps}"} | predict.used
+        return sample
+
+    def _start(
+        self,
+        clip: Clip,
+        shape: Geometry,
+        generator: torch.Generator,
+        dtype: torch.dtype,
+        checkpoints: Checkpoints | None,
+    ) -> tuple[Latents, torch.Tensor | None]:
+        """Where denoising begins, and the first frame: from a checkpoint, or drawn anew."""
+        plan, device, has_image = clip.plan, self.model.device, clip.image is not None
+        form = Form(shape.latent_shape, dtype, device, plan.steps, has_image, plan.scheduler == "dpm")
+        stood = checkpoints.read(form) if checkpoints else None
+        if stood is not None:
+            generator.set_state(stood.generator)
+            return stood.at, stood.first_frame
+        first = None
+        if clip.image is not None:
+            first = encode_first_frame(self.model, read_first_frame(clip.image, shape), shape, generator, dtype)
+        return Latents(draw_noise(shape, generator, device, dtype)), first
 
 
 @contextmanager

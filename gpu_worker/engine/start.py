@@ -35,7 +35,7 @@ def encode_first_frame(
     """Image latents, zero after the first frame. The posterior is sampled before the noise, as in stock."""
     processor = VideoProcessor(vae_scale_factor=shape.stride)
     pixels = processor.preprocess(picture, height=shape.height, width=shape.width).to(model.device, dtype=dtype)
-    with model.on_device(model.vae) as vae:
+    with model.at_work(model.vae, model.memory.vae) as vae:
         first = vae.encode(pixels.unsqueeze(2)).latent_dist.sample(generator)
     first = first.to(dtype).permute(0, 2, 1, 3, 4)
     first = model.image_scale * first

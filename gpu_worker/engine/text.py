@@ -44,11 +44,17 @@ def check_prompt(model: Model, prompt: str) -> None:
 @torch.no_grad()
 def encode_prompt(model: Model, prompt: str, max_tokens: int) -> torch.Tensor:
     """Negative and positive embeddings, stacked for guidance. There is no mask: padding is attended, as in training."""
-    with model.on_device(model.text_encoder) as encoder:
-        if max_tokens not in model.negative_embeds:
-            model.negative_embeds[max_tokens] = _encode(model, encoder, "", max_tokens)
-        positive = _encode(model, encoder, prompt, max_tokens)
-    return torch.cat([model.negative_embeds[max_tokens], positive])
+    texts = ("", prompt)
+    missing = [text for text in dict.fromkeys(texts) if model.prompts.get((text, max_tokens)) is None]
+    made: dict[str, torch.Tensor] = {}
+    if missing:
+        # The encoder visits only for a prompt that is new.
+        with model.at_work(model.text_encoder, model.memory.text) as encoder:
+            made = {text: _encode(model, encoder, text, max_tokens) for text in missing}
+    for text, embeds in made.items():
+        model.prompts.keep((text, max_tokens), embeds)
+    known = [made.get(text, model.prompts.get((text, max_tokens))) for text in texts]
+    return torch.cat([embeds.to(model.device) for embeds in known if embeds is not None])
 
 
 def _encode(model: Model, encoder: Any, text: str, max_tokens: int) -> torch.Tensor:
@@ -60,5 +66,5 @@ def _encode(model: Model, encoder: Any, text: str, max_tokens: int) -> torch.Ten
         add_special_tokens=True,
         return_tensors="pt",
     )
-    embeds: torch.Tensor = encoder(tokens.input_ids.to(model.device))[0]
+    embeds: torch.Tensor = encoder(tokens.input_ids.to(encoder.device))[0]
     return embeds.to(encoder.dtype)

@@ -14,9 +14,9 @@ from torch.nn.functional import scaled_dot_product_attention
 
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.forward import all_blocks, forward
-from gpu_worker.engine.kernels import KernelUnusable, check_kernel, choose_kernel, make_kernel, sample_of, sdpa
+from gpu_worker.engine.kernels import Kernel, KernelUnusable, check_kernel, choose_kernel, make_kernel, sample_of, sdpa
 from gpu_worker.engine.model import Model
-from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.render import Clip, Renderer
 from tests.integration.engine.plans import STEPS, small_plan
 
 pytestmark = pytest.mark.worker
@@ -36,11 +36,12 @@ class Counted:
 
 def test_every_attention_of_a_render_reaches_the_chosen_kernel(model: Model, tmp_path: Any) -> None:
     renderer, counted = Renderer(model), Counted()
-    renderer.attention.attend = counted
+    renderer.tuned.exact = Kernel("counted", counted)
 
-    renderer.render(small_plan(), "a red ball", None, 3, tmp_path / "f.npy", lambda *_: None)
+    renderer.render(Clip(small_plan(), "a red ball", None, 3), tmp_path / "f.npy", lambda *_: None)
 
     assert counted.calls == STEPS * len(model.transformers["t2v"].transformer_blocks)
+    assert renderer.used["attention"] == "counted"
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def test_fused_projection_and_our_forward_give_the_stock_bits(model: Model) -> N
     weights = sum(part.numel() for part in transformer.parameters())
 
     install(transformer, FusedAttention())
-    ours = forward(transformer, sample, embeds, time, positions, all_blocks)
+    ours = forward(transformer, transformer.transformer_blocks, sample, embeds, time, positions, all_blocks)
 
     assert torch.equal(ours, stock.sample)
     assert not hasattr(transformer.transformer_blocks[0].attn1, "to_q")

@@ -16,7 +16,7 @@ from PIL import Image
 from gpu_worker.engine.denoise import Latents
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.model import Model
-from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.render import Clip, Renderer
 from gpu_worker.engine.tiny import make_tiny_model
 from video_jobs.job import RenderPlan, Stage
 
@@ -69,7 +69,7 @@ def stock_frames(model: Model, mode: str, scheduler: str, image: Path | None) ->
 def our_frames(model: Model, scheduler: str, image: Path | None, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
     kept: list[torch.Tensor] = []
     monkeypatch.setattr("gpu_worker.engine.render.write_frames", lambda frames, path: kept.append(frames))
-    Renderer(model).render(plan(scheduler), "a red ball", image, 3, Path("unused"), lambda *_: None)
+    Renderer(model).render(Clip(plan(scheduler), "a red ball", image, 3), Path("unused"), lambda *_: None)
     return kept[0]
 
 
@@ -113,7 +113,7 @@ def test_progress_tells_every_step_and_stage(model: Model, tmp_path: Path) -> No
     told: list[tuple[Stage, int, int]] = []
     note: Callable[[Stage, int, int], None] = lambda *step: told.append(step)  # noqa: E731
 
-    Renderer(model).render(plan("ddim"), "a red ball", None, 3, tmp_path / "frames.npy", note)
+    Renderer(model).render(Clip(plan("ddim"), "a red ball", None, 3), tmp_path / "frames.npy", note)
 
     assert [done for stage, done, _ in told if stage is Stage.DENOISE] == list(range(STEPS + 1))
     assert list(dict.fromkeys(stage for stage, _, _ in told)) == [Stage.TEXT, Stage.DENOISE, Stage.DECODE]

@@ -19,7 +19,7 @@ from gpu_worker.engine.denoise import Steps
 from gpu_worker.engine.geometry import UnrenderableGeometry, geometry_of
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.model import Model
-from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.render import Clip, Renderer
 from gpu_worker.engine.start import read_first_frame
 from gpu_worker.engine.text import alphabet, check_prompt, check_tokenizer
 from gpu_worker.engine.tiny import make_tiny_model
@@ -39,7 +39,7 @@ def plan(width: int = 64, height: int = 32, frames: int = 9, scheduler: str = "d
 
 
 def rendered(model: Model, path: Path, asked: RenderPlan, image: Path | None = None, seed: int = 3) -> np.ndarray:
-    Renderer(model).render(asked, "a red ball", image, seed, path, lambda *_: None)
+    Renderer(model).render(Clip(asked, "a red ball", image, seed), path, lambda *_: None)
     return np.load(path)
 
 
@@ -133,7 +133,7 @@ def test_cancel_raises_within_a_step_and_leaves_nothing_behind(model: Model, mod
                 raise JobCancelled
 
     with pytest.raises(JobCancelled):
-        Renderer(model).render(plan(scheduler="dpm"), "a red ball", None, 3, tmp_path / "x.npy", cancel)
+        Renderer(model).render(Clip(plan(scheduler="dpm"), "a red ball", None, 3), tmp_path / "x.npy", cancel)
 
     assert steps == [0, 1, 2, 3]
     after = rendered(model, tmp_path / "a.npy", plan(scheduler="dpm"))
@@ -141,31 +141,19 @@ def test_cancel_raises_within_a_step_and_leaves_nothing_behind(model: Model, mod
     assert np.array_equal(after, fresh)
 
 
-def test_offloaded_parts_leave_the_device_also_after_an_early_end(models: Path) -> None:
-    model = load_model("tiny", models, CPU, offload=True)
-    moved: list[str] = []
-    model.vae.to = lambda where: moved.append(str(where)) or model.vae  # type: ignore[method-assign]
-
-    with pytest.raises(RuntimeError, match="early"), model.on_device(model.vae):
-        raise RuntimeError("early")
-
-    assert moved == ["cpu", "cpu"]
-    assert model.vae.use_tiling
-
-
 @pytest.mark.parametrize("mode", ["t2v", "i2v"])
 @pytest.mark.parametrize(("width", "height"), [(64, 64), (96, 64), (64, 80), (128, 64), (64, 128)])
-def test_offload_preset_renders_the_size_that_was_asked(
+def test_tiling_preset_renders_the_size_that_was_asked(
     models: Path, tmp_path: Path, width: int, height: int, mode: str
 ) -> None:
-    model = load_model("tiny", models, CPU, offload=True)
+    model = load_model("tiny", models, CPU, memory="24")
     image = tmp_path / "first.png"
     Image.new("RGB", (200, 200), "red").save(image)
 
     clip = rendered(model, tmp_path / "f.npy", plan(width, height), image if mode == "i2v" else None)
 
     assert clip.shape == (9, height, width, 3)
-    assert (Renderer(model).decoder, Renderer(load_model("tiny", models, CPU)).decoder) == ("vae, tiled", "vae")
+    assert not model.vae.use_tiling, "only while decoding"
 
 
 def test_full_disk_is_told_as_such() -> None:

@@ -1,0 +1,54 @@
+"""Linear layers in 8 bits, by torchao: a second set of blocks beside the native ones, made when first asked for."""
+
+import copy
+import importlib
+import logging
+from typing import Any
+
+import torch
+from torch import nn
+
+_CONFIGS = {"int8": "Int8DynamicActivationInt8WeightConfig", "fp8": "Float8DynamicActivationFloat8WeightConfig"}
+MIN_FP8_CAPABILITY = (8, 9)
+
+logger = logging.getLogger(__name__)
+
+
+class PrecisionUnusable(Exception):
+    """torchao is missing, or this device cannot work in it."""
+
+
+def lowered(transformer: Any, precision: str) -> Any:
+    """The same transformer with blocks of lower precision; all else is shared. PrecisionUnusable if that cannot be."""
+    convert, config = _torchao(precision, transformer.device)
+    # One block at a time: the native weights are never held twice as a whole.
+    blocks = nn.ModuleList()
+    for block in transformer.transformer_blocks:
+        lower = copy.deepcopy(block)
+        try:
+            convert(lower, config, filter_fn=_is_heavy)
+        except (AssertionError, RuntimeError, ValueError, NotImplementedError) as exc:
+            raise PrecisionUnusable(str(exc)[:200]) from exc
+        blocks.append(lower)
+    variant = copy.copy(transformer)
+    variant._modules = dict(transformer._modules) | {"transformer_blocks": blocks}
+    return variant
+
+
+def _torchao(precision: str, device: torch.device) -> tuple[Any, Any]:
+    if precision == "fp8" and not _can_fp8(device):
+        raise PrecisionUnusable("fp8 needs a GPU of compute capability 8.9 or more")
+    try:
+        torchao = importlib.import_module("torchao.quantization")
+        return torchao.quantize_, getattr(torchao, _CONFIGS[precision])()
+    except (ImportError, AttributeError) as exc:
+        raise PrecisionUnusable(f"torchao: {exc}") from exc
+
+
+def _can_fp8(device: torch.device) -> bool:
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= MIN_FP8_CAPABILITY
+
+
+def _is_heavy(module: nn.Module, name: str) -> bool:
+    """Projections and feed-forward; the modulation of norms sees one token and decides much."""
+    return isinstance(module, nn.Linear) and name.startswith(("attn1.", "ff."))

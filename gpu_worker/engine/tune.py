@@ -1,0 +1,128 @@
+"""How a loaded model is made fast: own attention, the best kernel, compiled blocks, adapters, lower precision."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gpu_worker.engine.adapters import Adapters
+from gpu_worker.engine.attention import FusedAttention, install
+from gpu_worker.engine.cache import FirstBlockCache
+from gpu_worker.engine.compiled import compile_blocks
+from gpu_worker.engine.crew import LeadingPredictor, announce_clip
+from gpu_worker.engine.kernels import Kernel, choose_kernel, sample_of, sdpa
+from gpu_worker.engine.memory import Place
+from gpu_worker.engine.model import Model
+from gpu_worker.engine.precision import PrecisionUnusable, lowered
+from gpu_worker.engine.predict import Conditions, Predictor
+from gpu_worker.engine.ranks import Ranks
+from gpu_worker.engine.shared import SharedAttention, SharedPredictor
+from gpu_worker.engine.visit import StreamedBlocks
+from video_jobs.job import RenderPlan
+
+NATIVE = "native"
+TIMED_FOR_TOKENS = 16_384
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    kernel: str = "auto"
+    compile: bool = False
+
+
+EXACT = Options()
+
+
+class Tuned:
+    """A model ready to render any plan of the catalogue, one at a time."""
+
+    def __init__(self, model: Model, options: Options = EXACT, ranks: Ranks | None = None) -> None:
+        self.model, self._options, self.ranks = model, options, ranks
+        self.attention = SharedAttention(ranks) if ranks else FusedAttention()
+        self._variants: dict[tuple[str, str], Any] = {}
+        self._adapters: dict[str, Adapters] = {}
+        for mode, transformer in model.transformers.items():
+            install(transformer, self.attention)
+            self._adapters[mode] = Adapters(transformer, model.device)
+            if ranks:
+                ranks.check(transformer.config.num_attention_heads)
+            if options.compile:
+                compile_blocks(transformer)
+        self.exact = self.approximate = Kernel("sdpa", sdpa)
+
+    @property
+    def variants(self) -> list[Any]:
+        """Transformers of lower precision that were made so far."""
+        return list(self._variants.values())
+
+    @property
+    def is_compiled(self) -> bool:
+        return self._options.compile
+
+    def choose_kernels(self) -> None:
+        """The exact one and the one for presets that allow rounding; once, before the first clip."""
+        sample = sample_of(next(iter(self.model.transformers.values())), TIMED_FOR_TOKENS, self.model.device)
+        self.exact = choose_kernel(sample, self._options.kernel)
+        self.approximate = choose_kernel(sample, self._options.kernel, may_approximate=True)
+
+    @contextlib.contextmanager
+    def predictor(
+        self, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None
+    ) -> Iterator[Predictor | LeadingPredictor]:
+        """For one clip: weights, precision, kernel and caches as the plan says; the transformer on the device."""
+        if self._adapters[mode].hold(plan.adapter_sha256, adapter, plan.adapter_scale):
+            # They were made from other weights.
+            self._variants = {key: variant for key, variant in self._variants.items() if key[0] != mode}
+        kernel = self.approximate if plan.approximate_attention else self.exact
+        self.attention.attend = kernel.attend
+        memory = self.model.memory
+        transformer, precision = self._transformer(mode, plan.precision)
+        used = {"attention": kernel.name} | ({"precision": precision} if plan.precision != NATIVE else {})
+        with self.model.at_work(transformer, memory.transformer) as ready:
+            blocks = ready.transformer_blocks
+            if memory.transformer is Place.STREAM:
+                blocks = StreamedBlocks(blocks, self.model.device)
+            predictor = self._predictor(ready, given, plan, blocks, used)
+            if self.ranks is None or self.ranks.rank:
+                yield predictor
+                return
+            announce_clip(self.ranks, plan, mode, given, adapter)
+            yield LeadingPredictor(predictor, self.ranks)
+
+    def _predictor(
+        self, transformer: Any, given: Conditions, plan: RenderPlan, blocks: Any, used: dict[str, str]
+    ) -> Predictor:
+        caches = self._caches(plan)
+        if isinstance(self.attention, SharedAttention):
+            return SharedPredictor(transformer, given, caches, blocks, used, self.attention)
+        return Predictor(transformer, given, caches, self.model.memory.split, blocks, used)
+
+    def _caches(self, plan: RenderPlan) -> list[FirstBlockCache]:
+        if not plan.cache_threshold:
+            return []
+        branches = 2 if self.model.memory.split and self.ranks is None else 1
+        agree = self.ranks.agree if self.ranks else None
+        return [FirstBlockCache(plan.cache_threshold, plan.cache_max_skips, agree) for _ in range(branches)]
+
+    def _transformer(self, mode: str, precision: str) -> tuple[Any, str]:
+        """In this precision, or in the native one with a line that says why."""
+        native = self.model.transformers[mode]
+        if precision == NATIVE:
+            return native, NATIVE
+        if (mode, precision) not in self._variants:
+            try:
+                self._variants[mode, precision] = self._lowered(native, precision)
+            except PrecisionUnusable as exc:
+                logger.warning("precision not used", extra={"precision": precision, "why": str(exc)})
+                return native, NATIVE
+        return self._variants[mode, precision], precision
+
+    def _lowered(self, native: Any, precision: str) -> Any:
+        variant = lowered(native, precision)
+        if self._options.compile:
+            compile_blocks(variant)
+        return variant

@@ -1,0 +1,55 @@
+"""Before the first clip: kernels chosen, code compiled, one step of every mode taken. Only then is the engine ready."""
+
+import time
+from typing import Any
+
+import torch
+
+from gpu_worker.engine.geometry import geometry_of, positions
+from gpu_worker.engine.predict import Conditions
+from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.text import encode_prompt
+from video_jobs.catalogue import Catalogue, Checkpoint
+from video_jobs.job import Quality, RenderPlan, VideoSpec
+
+
+def warm_up(renderer: Renderer, catalogue: Catalogue, checkpoint: str) -> dict[str, float]:
+    """The seconds of each part."""
+    started = time.monotonic()
+    renderer.tuned.choose_kernels()
+    chosen = time.monotonic()
+    plans = served_plans(catalogue, checkpoint)
+    for plan in plans if renderer.tuned.is_compiled else plans[:1]:
+        for mode in renderer.model.transformers:
+            take_step(renderer, plan, mode)
+    return {"kernels": round(chosen - started, 3), "warm-up": round(time.monotonic() - chosen, 3)}
+
+
+def served_plans(catalogue: Catalogue, checkpoint: str) -> list[RenderPlan]:
+    """The smallest clip and the largest: compiled code for both is code for all between."""
+    native: Checkpoint = catalogue.checkpoints[checkpoint]
+    sizes = sorted(native.native_sizes, key=lambda size: size[0] * size[1])
+    ends = {(sizes[0], min(native.frames)), (sizes[-1], max(native.frames))}
+    return [
+        catalogue.plan(
+            VideoSpec(model="", quality=quality, width=w, height=h, fps=native.fps, duration_s=seconds, seed=0),
+            checkpoint,
+        )
+        for (w, h), seconds in sorted(ends)
+        for quality in Quality
+    ]
+
+
+@torch.no_grad()
+def take_step(renderer: Renderer, plan: RenderPlan, mode: str) -> torch.Tensor:
+    """One prediction of nothing in particular."""
+    model = renderer.model
+    transformer: Any = model.transformers[mode]
+    shape = geometry_of(model, transformer, plan.width, plan.height, plan.num_frames)
+    embeds = encode_prompt(model, "", plan.max_text_tokens)
+    sample = torch.zeros(shape.latent_shape, device=model.device, dtype=embeds.dtype)
+    given = Conditions(
+        embeds, positions(transformer, shape, model.device), sample if mode == "i2v" else None, plan.guidance
+    )
+    with renderer.tuned.predictor(plan, mode, given, None) as predict:
+        return predict(sample, torch.tensor(999, device=model.device), False)
