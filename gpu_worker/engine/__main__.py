@@ -6,7 +6,8 @@ import logging
 import os
 import sys
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import diffusers
@@ -42,9 +43,10 @@ class Engine:
         rewriter: LocalRewriter | None,
         versions: dict[str, str],
         catalogue: Catalogue,
+        crew: Crew | None,
     ) -> None:
         self._loop, self._renderer, self._rewriter, self._versions = loop, renderer, rewriter, versions
-        self._catalogue = catalogue
+        self._catalogue, self._crew = catalogue, crew
 
     def render(self, job: Render) -> Done:
         def on_progress(stage: Stage, done: int, total: int) -> None:
@@ -60,7 +62,7 @@ class Engine:
         checkpoints = self._checkpoints(job, prompt)
         adapter = self._catalogue.adapter(job.plan.adapter)
         clip = Clip(job.plan, prompt, image, job.seed, adapter.file if adapter else None)
-        with lean(self._renderer.model) if job.is_lean else nullcontext():
+        with lean(self._renderer.model) if job.is_lean else nullcontext(), self._whole_crew():
             seconds = self._renderer.render(clip, Path(job.frames_path), on_progress, checkpoints)
         stages = self._renderer.used
         seconds[Stage.DENOISE.value] = round(seconds[Stage.DENOISE.value] + checkpoints.earlier_ms / 1000, 3)
@@ -71,6 +73,15 @@ class Engine:
             stages=stages | ({"resumed": f"step {checkpoints.resumed_at}"} if checkpoints.resumed_at else {}),
             peak_memory_bytes=peak_memory(self._renderer.model.device),
         )
+
+    @contextmanager
+    def _whole_crew(self) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError:
+            if self._crew:
+                self._crew.wait_for_the_worst()
+            raise
 
     def _prepare(self, job: Render, on_progress: OnProgress) -> str:
         # An image alone is a whole request: nothing is made up for it.
@@ -120,7 +131,7 @@ def main() -> None:
     logger.info("engine warm", extra={"seconds": seconds})
     loop = JobLoop(read_fd, write_fd, Render, code_of)
     loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer), start_seconds=seconds))
-    loop.run(Engine(loop, renderer, rewriter, versions, catalogue).render)
+    loop.run(Engine(loop, renderer, rewriter, versions, catalogue, crew).render)
 
 
 def _arguments() -> argparse.Namespace:

@@ -41,6 +41,10 @@ class Crew:
     def join(self, device: torch.device) -> Ranks:
         return join(0, self._world, self._meeting, device, self._branches)
 
+    def wait_for_the_worst(self) -> None:
+        """After a collective failed: if a rank is dead, this process ends here, and no half of a crew takes a job."""
+        time.sleep(5 * WATCH_EVERY_SECONDS)
+
     def _start(self, rank: int, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", "gpu_worker.engine.follow", "--rank", str(rank)]
         command += ["--world", str(self._world), "--branches", str(self._branches)]

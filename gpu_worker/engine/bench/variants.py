@@ -53,9 +53,12 @@ class Measured:
         return len(self.seconds) < self.steps
 
     @property
+    def denoise_s(self) -> float:
+        return self.step_s * self.steps if self.is_extrapolated else sum(self.seconds)
+
+    @property
     def video_s(self) -> float:
-        denoise_s = self.step_s * self.steps if self.is_extrapolated else sum(self.seconds)
-        return denoise_s + self.decode_s
+        return self.denoise_s + self.decode_s
 
 
 @dataclass(frozen=True)

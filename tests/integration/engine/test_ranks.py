@@ -20,7 +20,7 @@ from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Render
 from gpu_worker.engine.ranks import Ranks, UnshareableModel, bounds_of, sizes_of
 from tests.integration.engine.plans import STEPS, small_plan
-from video_jobs.errors import EngineDied
+from video_jobs.errors import EngineFault
 
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[3]
@@ -85,7 +85,7 @@ async def test_a_dead_rank_fails_the_attempt_and_the_next_one_runs(models: Path,
             os.kill(follower, signal.SIGKILL)
 
     try:
-        with pytest.raises(EngineDied):
+        with pytest.raises(EngineFault):
             await engine.run(job("1:a"), 600, kill_at_the_third_step)
         done = await engine.run(job("2:b"), 600, lambda _: None)
         assert engine.pid is not None
