@@ -123,6 +123,7 @@ class JobRun:
         # Shielded: a cancelled job must not cost the next one a start.
         ready = await self._unless_ended(asyncio.shield(self._shop.engine.start()))
         versions = {name: value for name, value in ready.versions.items() if name in Rendered.model_fields}
+        self._shop.adapter = record.job.plan.adapter
         digest = record.job.plan.digest()
         self._rendered = self._rendered.model_copy(update={"preset_digest": digest, **versions})
         await self._prepare(record)

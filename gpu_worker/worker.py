@@ -147,7 +147,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
     async def _claim(self, nonce: str) -> Claim | None:
-        asking = asyncio.ensure_future(self._shop.store.claim(self.name, self._routes, nonce))
+        asking = asyncio.ensure_future(self._shop.store.claim(self.name, self._routes, nonce, self._shop.adapter))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:

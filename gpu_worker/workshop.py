@@ -22,5 +22,8 @@ class Workshop:
     scratch: Scratch
     pace: Pace
     checkpoint_every_s: float
+    adapter: str = ""
+    """The one that the engine last merged into its weights."""
+
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -176,6 +176,7 @@ class JobStore:
             "run_limit": _ms(job.run_limit_s),
         } | ({"user_id": job.user_id} if job.user_id else {})
         fields |= {"image": job.spec.image.key} if job.spec.image else {}
+        fields |= {"adapter": job.plan.adapter} if job.plan.adapter else {}
         if origin is not None:
             fields["origin"] = origin.model_dump_json()
         try:
@@ -230,10 +231,12 @@ class JobStore:
         """Let changed limits of a tenant change the order at once."""
         await self._run("reseat", tenant)
 
-    async def claim(self, worker: str, routes: Sequence[str], nonce: str | None = None) -> Claim | None:
-        """Take the job of these routes whose turn it is."""
+    async def claim(
+        self, worker: str, routes: Sequence[str], nonce: str | None = None, adapter: str = ""
+    ) -> Claim | None:
+        """Take the job of these routes whose turn it is, or a near one with the adapter that the worker holds."""
         lines = [_line(route) for route in routes]
-        claimed = await self._run("claim", worker, nonce or secrets.token_hex(8), _ms(self.lease_s), *lines)
+        claimed = await self._run("claim", worker, nonce or secrets.token_hex(8), _ms(self.lease_s), adapter, *lines)
         return Claim(claimed[0].decode(), claimed[1].decode()) if claimed else None
 
     async def wait_for_work(self, routes: Sequence[str], timeout_s: float) -> None:

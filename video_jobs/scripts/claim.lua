@@ -1,5 +1,5 @@
 -- claim: queued -> running: the next in turn of any of the worker's routes that is not paused, under a new token.
--- ARGV 1 worker  2 nonce  3 lease ms  4… lines
+-- ARGV 1 worker  2 nonce  3 lease ms  4 the adapter that the worker holds  5… lines
 -- returns {job id, token} or nothing; the same nonce asking again gets the same job while it still holds it
 local nonce_key = NONCE .. ARGV[2]
 local before = redis.call('GET', nonce_key)
@@ -10,12 +10,13 @@ if before then
 end
 
 local lines = {}
-for i = 4, #ARGV do
+for i = 5, #ARGV do
   local route = string.match(ARGV[i], '^%d+:(.*)$')
   if redis.call('HEXISTS', PAUSED, '*') + redis.call('HEXISTS', PAUSED, route) == 0 then lines[#lines + 1] = ARGV[i] end
 end
 local id = next_in_turn(lines)
 if not id then return {} end
+id = preferred(id, ARGV[4])
 redis.call('ZREM', WAITING .. get(id, 'line'), id)
 start_turn(id)
 count_as(id, 'running')

@@ -185,3 +185,50 @@ async def test_cancelled_jobs_leave_no_trace_in_the_order(store: JobStore, new_j
     left = [key.decode() for key in await store.redis.keys(keys.TENANCY + "*")]
     kinds = {key.removeprefix(keys.TENANCY).split(":")[0] for key in left}
     assert not kinds & {"turns", "queue", "rounds", "lanes", "backlog", "open", "held", "round"}
+
+
+def adapted(new_job: NewJob, adapter: str, **changes: object) -> Job:
+    job = new_job(**changes)
+    return job.model_copy(update={"plan": job.plan.model_copy(update={"adapter": adapter})})
+
+
+async def claimed_adapter(store: JobStore, held: str) -> str:
+    claim = await store.claim("w", ["tiny"], adapter=held)
+    assert claim is not None
+    record = await store.get(claim.job_id)
+    assert record is not None
+    return record.job.plan.adapter
+
+
+async def test_a_worker_is_given_a_near_job_with_the_adapter_it_holds(store: JobStore, new_job: NewJob) -> None:
+    await accept(store, *(adapted(new_job, adapter) for adapter in ("a", "b", "a", "b")))
+
+    assert [await claimed_adapter(store, "b") for _ in range(4)] == ["b", "b", "a", "a"]
+
+
+async def test_a_job_with_another_adapter_is_overtaken_three_times_at_most(store: JobStore, new_job: NewJob) -> None:
+    await accept(store, adapted(new_job, "a"), *(adapted(new_job, "b") for _ in range(6)))
+
+    assert [await claimed_adapter(store, "b") for _ in range(5)] == ["b", "b", "b", "a", "b"]
+
+
+async def test_an_adapter_far_back_in_the_queue_is_not_looked_for(store: JobStore, new_job: NewJob) -> None:
+    await accept(store, *(adapted(new_job, "a") for _ in range(20)), adapted(new_job, "b"))
+
+    assert await claimed_adapter(store, "b") == "a"
+
+
+async def test_no_other_tenant_waits_for_an_adapter(store: JobStore, new_job: NewJob) -> None:
+    await accept(store, *(adapted(new_job, "b", tenant="busy") for _ in range(9)))
+    await claimed_adapter(store, "b")
+    await accept(store, adapted(new_job, "", tenant="late"))
+
+    assert await claimed_adapter(store, "b") == "", "its turn came, whatever the worker holds"
+
+
+async def test_a_job_handed_back_is_overtaken_by_nobody(store: JobStore, new_job: NewJob) -> None:
+    await accept(store, adapted(new_job, "a"), adapted(new_job, "b"))
+    claim, _ = await start(store)
+    await store.requeue(claim, "drained", Charge.FREE)
+
+    assert await claimed_adapter(store, "b") == "a"

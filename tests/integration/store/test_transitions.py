@@ -58,7 +58,7 @@ async def test_claimed_job_is_claimed_once_and_in_order(store: JobStore, new_job
 async def test_claim_delivered_twice_answers_the_same(store: JobStore, new_job: NewJob) -> None:
     await store.accept(new_job())
     await store.accept(new_job())
-    args = ("claim", "w1", "ab" * 8, 15_000, "1:tiny")
+    args = ("claim", "w1", "ab" * 8, 15_000, "", "1:tiny")
 
     assert await store._run(*args) == await store._run(*args)
     assert await store.redis.zcard(keys.waiting("1:tiny")) == 1
