@@ -33,6 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     add_plan(commands.add_parser("plan", help="how many GPUs a load needs", description=_PLAN))
     add_doctor(commands.add_parser("doctor", help="check this machine and say what to do", description=_DOCTOR))
     add_audit(commands.add_parser("audit", help="check, search and erase the audit", description=_AUDIT), OneLineParser)
+    _add_bench(commands.add_parser("bench", help="measure the engine on this machine", description=_BENCH))
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
 
@@ -54,6 +55,10 @@ _AUDIT = (
 _DOCTOR = (
     "Check Python, settings, Redis, the store, device, model, tokenizer, clock, port and disk, and say what to do "
     "about each failure. Exit 1 if one fails."
+)
+_BENCH = (
+    "`bench engine` measures the stock pipeline and our variants on random weights of any published shape; `bench "
+    "start` measures a cold start and a warm one. Each takes --help."
 )
 _MODELS = (
     "Weights: from the Hugging Face hub (HF_ENDPOINT, HF_HUB_OFFLINE and HF_TOKEN are honoured) or from ModelScope, "
@@ -117,11 +122,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _add_bench(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", choices=["engine", "start"], help="what to measure")
+    parser.add_argument("rest", nargs=argparse.REMAINDER, metavar="...", help="its own options")
+
+
 def main() -> int:
     args = build_parser().parse_args()
     if args.command == "version":
         print(metadata.version("cogvideox-server"))
         return 0
+    if args.command == "bench":
+        module = {"engine": "gpu_worker.engine.bench", "start": "gpu_worker.engine.bench.start"}[args.what]
+        os.execv(sys.executable, [sys.executable, "-P", "-m", module, *args.rest])  # noqa: S606  # likewise
     if package := {"gateway": "server", "worker": "gpu_worker"}.get(args.command):
         os.execv(sys.executable, [sys.executable, "-P", "-m", package])  # noqa: S606  # an argument list, no shell
     # Every other command is a module of this package, with a function of the same name.

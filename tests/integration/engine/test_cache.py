@@ -10,6 +10,7 @@ import torch
 
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.cache import FirstBlockCache
+from gpu_worker.engine.denoise import Latents, Steps
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.predict import Conditions, Predictor
 
@@ -82,3 +83,37 @@ def test_split_branches_have_caches_of_their_own(model: Model) -> None:
 def test_a_new_render_or_a_resumed_one_begins_with_full_steps(model: Model) -> None:
     assert Run(model, EVERYTHING).per_step[:2] == [BLOCKS, BLOCKS]
     assert Run(model, EVERYTHING).per_step[:2] == [BLOCKS, BLOCKS]
+
+
+def denoised(model: Model, threshold: float, resumed_at: int | None = None) -> tuple[torch.Tensor, int]:
+    """The latents of a whole schedule, and how many steps were skipped; a resumed clip has caches of its own."""
+    transformer, skipped = model.transformers["t2v"], 0
+    install(transformer, FusedAttention())
+    embeds = torch.randn(2, 64, 32, generator=torch.Generator().manual_seed(1))
+    at = Latents(torch.randn(1, 4, 16, 4, 8, generator=torch.Generator().manual_seed(2)))
+    steps = Steps(model.scheduler("ddim", "t2v"), 50, torch.Generator().manual_seed(3), torch.device("cpu"))
+    for end in [resumed_at, len(steps)] if resumed_at else [len(steps)]:
+        cache = FirstBlockCache(threshold, 3)
+        predict = Predictor(transformer, Conditions(embeds, None, None, 6.0), [cache])
+        with torch.no_grad():
+            while at.step < end:
+                prediction = predict(at.sample, steps.timesteps[at.step], at.step == len(steps) - 1)
+                at = steps.advance(at, prediction)
+        skipped += cache.skipped
+    return at.sample, skipped
+
+
+def test_a_resumed_clip_stays_within_what_the_preset_gives_up_anyway(model: Model) -> None:
+    """The caches are dropped with the attempt: the first steps after a resume are whole ones."""
+    exact, none = denoised(model, 0.0)
+    whole, some = denoised(model, 0.3)
+    resumed, fewer = denoised(model, 0.3, resumed_at=25)
+
+    given_up = float((whole - exact).norm())
+    assert (none, 0 < fewer < some) == (0, True)
+    assert 0 < float((resumed - exact).norm()) <= 1.1 * given_up
+    assert float((resumed - whole).norm()) <= 2 * given_up
+
+
+def test_an_exact_clip_resumes_bit_for_bit(model: Model) -> None:
+    assert torch.equal(denoised(model, 0.0)[0], denoised(model, 0.0, resumed_at=25)[0])

@@ -86,8 +86,8 @@ async def test_a_dead_rank_fails_the_attempt_and_the_next_one_runs(models: Path,
 
     try:
         with pytest.raises(EngineFault):
-            await engine.run(job("1:a"), 600, kill_at_the_third_step)
-        done = await engine.run(job("2:b"), 600, lambda _: None)
+            await engine.run(job("1:a"), lambda: 600.0, kill_at_the_third_step)
+        done = await engine.run(job("2:b"), lambda: 600.0, lambda _: None)
         assert engine.pid is not None
         (follower,) = followers_of(engine.pid)
     finally:
