@@ -30,7 +30,7 @@ async def test_twenty_queued_jobs_keep_the_device_busy(
     working = asyncio.create_task(worker.main())
     for job in jobs:
         await wait(store, job, lambda record: record.state.is_final, limit_s=120)
-    worker.drain()
+    worker.drain(5)
     await working
 
     spans = sorted(tuple(map(float, line.split())) for line in diary.read_text().splitlines())
