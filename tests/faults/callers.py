@@ -16,8 +16,9 @@ CANCELLED, DOUBLED, OTHER_BODY, FINAL_ERROR, POISON, LONG = 40, 40, 20, 15, 3, 4
 
 
 class Callers:
-    def __init__(self, urls: list[str], key: str, folder: Path, seed: int) -> None:
+    def __init__(self, urls: list[str], key: str, folder: Path, seed: int, is_plain: bool = False) -> None:
         self._urls, self._random = urls, random.Random(seed)
+        self._is_plain = is_plain
         self._history = (folder / "history.jsonl").open("a", buffering=1)
         self._client = httpx2.AsyncClient(
             headers={"Authorization": f"Bearer {key}", "Accept-Language": "en"},
@@ -44,18 +45,22 @@ class Callers:
             self._made += 1
             await self.one_job(self._prompt(), f"request-{self._made:07d}")
 
+    def _dice(self) -> int:
+        # Plain callers want a video and nothing else.
+        return 501 if self._is_plain else self._random.randrange(1000)
+
     def _prompt(self) -> str:
-        dice = self._random.randrange(1000)
+        dice = self._dice()
         if dice < FINAL_ERROR:
             return "fail:image_unreadable"
         if dice < FINAL_ERROR + POISON:
             return "die"
         return "long" if dice < FINAL_ERROR + POISON + LONG else "a cat"
 
-    async def one_job(self, prompt: str, request_id: str) -> str:
+    async def one_job(self, prompt: str, request_id: str, **wanted: object) -> str:
         """Submit until it is answered, then poll to the end; how it ended."""
-        dice = self._random.randrange(1000)
-        body = {"model": "cogvideox-2", "prompt": prompt, "size": "720x480", "request_id": request_id}
+        dice = self._dice()
+        body = {"model": "cogvideox-2", "prompt": prompt, "size": "720x480", "request_id": request_id} | wanted
         copies = [self._submit(body)] + ([self._submit(body)] if dice < DOUBLED else [])
         task_id = (await asyncio.gather(*copies))[0]
         if DOUBLED <= dice < DOUBLED + OTHER_BODY:

@@ -38,6 +38,7 @@ class Fault(NamedTuple):
 class Failpoints:
     def __init__(self, folder: Path, role: str) -> None:
         self._folder, self._role = folder, role
+        self._read_to = 0
         for name in ("armed", "taken", "struck"):
             (folder / name).mkdir(parents=True, exist_ok=True)
 
@@ -49,6 +50,9 @@ class Failpoints:
         half = self._folder / "armed" / f".{name}"
         half.write_text(f"{action} {seconds}")
         half.replace(self._folder / "armed" / name)
+
+    def is_armed(self, name: str) -> bool:
+        return (self._folder / "armed" / name).exists()
 
     def disarm(self) -> None:
         for path in (self._folder / "armed").iterdir():
@@ -64,8 +68,19 @@ class Failpoints:
             os.close(descriptor)
 
     def events(self) -> list[dict[str, Any]]:
+        self._read_to = 0
+        return self.newer_events()
+
+    def newer_events(self) -> list[dict[str, Any]]:
+        """Those noted since the last reading."""
         path = self._folder / "events.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        if not path.exists():
+            return []
+        with path.open("rb") as lines:
+            lines.seek(self._read_to)
+            whole = lines.read().rpartition(b"\n")[0]
+        self._read_to += len(whole) + bool(whole)
+        return [json.loads(line) for line in whole.splitlines()]
 
     def pass_by(self, name: str, job_id: str = "", token: str = "") -> float:
         """Do what is armed here, if anything; the seconds that the caller must wait."""

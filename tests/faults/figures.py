@@ -42,6 +42,10 @@ class Figures:
     def all_kills(self) -> int:
         return sum(self.kills.values())
 
+    def recovers_within(self, seconds: float) -> bool:
+        found = percentile(self.worker_recovery_s, 0.99)
+        return found is not None and found <= seconds
+
     def plus(self, other: "Figures") -> "Figures":
         """Two runs as one: numbers add, lists go on."""
         mine, theirs = asdict(self), asdict(other)

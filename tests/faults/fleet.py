@@ -12,7 +12,6 @@ import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from cogvideox_server.redis import redis_binary
 from tests.faults.clip import make_clip
@@ -24,6 +23,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUCKET = "videos"
 START_SECONDS = 60.0
+# How a child is known by its command line: a stand-in, or the real one.
+CHILDREN = (
+    *(("engine", "\0engine\0"), ("engine", "gpu_worker.engine\0")),
+    *(("finisher", "\0finisher\0"), ("finisher", "gpu_worker.finish\0")),
+)
 LINKS = ("gateway-redis", "worker-redis", "s3")
 
 
@@ -52,7 +56,6 @@ class Fleet:
         self.expected_exits: set[int] = set()
         self.unexpected: list[str] = []
         self.key = ""
-        self._stopping = False
 
     async def __aenter__(self) -> "Fleet":
         make_clip(self.points._folder / "clip.mp4")
@@ -118,7 +121,7 @@ class Fleet:
             lines = {child: Path(f"/proc/{child}/cmdline").read_text() for child in pids}
         except OSError:
             return {}
-        return {role: pid for pid, line in lines.items() for role in ("engine", "finisher") if f"\0{role}\0" in line}
+        return {role: pid for pid, line in lines.items() for role, mark in CHILDREN if mark in line}
 
     def order(self, link: str, do: str, seconds: float, by: float = 0.0) -> None:
         self.points.note("link", link=link, do=do, seconds=seconds)
@@ -134,15 +137,14 @@ class Fleet:
 
     async def tend(self) -> None:
         """Start again whatever was killed, and wake whoever stopped itself, until cancelled."""
-        woken: set[int] = set()
+        reader = Failpoints(self.folder / "faults", "conductor")
         while True:
             for name, process in list(self.processes.items()):
                 if process.poll() is not None and name != "redis":
                     self._note_exit(name, process)
                     self.start(name)
-            for event in self.points.events() if self._has_stopped() else []:
-                if event["what"] == "stop" and "point" in event and event["t"] not in woken:
-                    woken.add(event["t"])
+            for event in reader.newer_events():
+                if event["what"] == "stop" and "point" in event:
                     asyncio.get_running_loop().call_later(event["seconds"], self.wake, event["pid"])
             await asyncio.sleep(0.1)
 
@@ -151,9 +153,6 @@ class Fleet:
             os.kill(pid, signal.SIGCONT)
         except ProcessLookupError:
             return
-
-    def _has_stopped(self) -> bool:
-        return any((self.points._folder / "taken").glob("*"))
 
     def _note_exit(self, name: str, process: subprocess.Popen[bytes]) -> None:
         if process.returncode == -signal.SIGKILL or process.pid in self.expected_exits:
@@ -262,7 +261,3 @@ def free_port() -> int:
 def listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def last_events(folder: Path, what: str) -> list[dict[str, Any]]:
-    return [event for event in Failpoints(folder / "faults", "reader").events() if event["what"] == what]

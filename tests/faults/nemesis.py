@@ -85,3 +85,29 @@ class Nemesis:
     async def _fail_bucket(self) -> None:
         share, status = self._random.choice((0.3, 1.0)), self._random.choice((500, 503))
         await asyncio.to_thread(self._fleet.fail_bucket, share, status, self._random.uniform(0.5, 4.0))
+
+
+class Sandman(Nemesis):
+    """Puts one worker after another to sleep, its work done and not yet published, for longer than its lease."""
+
+    AT_ONCE = 5
+    POINTS = ("w.before_finish", "w.uploaded")
+
+    async def run(self) -> None:
+        lease_s, asleep = self._fleet.shape.lease_s, 0
+        loop = asyncio.get_running_loop()
+
+        def is_awake() -> None:
+            nonlocal asleep
+            asleep -= 1
+
+        try:
+            while True:
+                free = [point for point in self.POINTS if not self._fleet.points.is_armed(point)]
+                if asleep < self.AT_ONCE and free:
+                    self._arm((free[0],), "stop", 2.2 * lease_s)
+                    asleep += 1
+                    loop.call_later(2.2 * lease_s, is_awake)
+                await asyncio.sleep(0.05)
+        finally:
+            self._fleet.points.disarm()

@@ -30,17 +30,19 @@ class Plan:
     seconds: float
     every_s: float = 2.2
     crowd: int = 48
+    nemesis: type[Nemesis] = Nemesis
+    is_plain: bool = False
 
 
 async def storm(folder: Path, shape: Shape, plan: Plan) -> Figures:
     """So many seconds of load and faults, then calm until every job has ended; then the evidence is read."""
     async with Fleet(folder, shape) as fleet:
-        callers = Callers(fleet.urls(), fleet.key, folder, plan.seed)
+        callers = Callers(fleet.urls(), fleet.key, folder, plan.seed, plan.is_plain)
         tending = asyncio.create_task(fleet.tend())
         crowd = asyncio.create_task(callers.run(plan.crowd))
         await asyncio.sleep(min(5, plan.seconds / 5))
         started = time.monotonic()
-        nemesis = asyncio.create_task(Nemesis(fleet, plan.seed, plan.every_s).run())
+        nemesis = asyncio.create_task(plan.nemesis(fleet, plan.seed, plan.every_s).run())
         await asyncio.wait({crowd, tending, nemesis}, timeout=plan.seconds, return_when=asyncio.FIRST_COMPLETED)
         callers.is_over = True
         await _cancel(nemesis)
