@@ -5,7 +5,7 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,7 +33,7 @@ from video_jobs.store import Charge, Requeue
 IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
 LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
-SETTLE_SECONDS = 10.0
+SETTLE_SECONDS, ALONE_SECONDS = 10.0, 60.0
 
 T = TypeVar("T")
 
@@ -41,11 +41,18 @@ logger = logging.getLogger(__name__)
 
 
 class JobRun:
-    """One attempt at one job. `free_device` is called as soon as the next job may render."""
+    """One attempt at one job. `free_device` is called as soon as the next job may render; `others` still end here."""
 
-    def __init__(self, shop: Workshop, claim: Claim, free_device: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        shop: Workshop,
+        claim: Claim,
+        free_device: Callable[[], None],
+        others: Collection["asyncio.Task[None]"] = (),
+    ) -> None:
         self._shop = shop
         self._free_device = free_device
+        self._others = others
         self._child: Child | None = None
         self._watch: Watch | None = None
         self._checkpoints = Checkpoints(shop.store, shop.results, claim)
@@ -100,13 +107,19 @@ class JobRun:
         self._folder.mkdir(parents=True, exist_ok=True)
         # However this attempt ends, the rewrite of an earlier one stays in the record.
         self._rendered = record.rendered
+        # What took a whole worker down may do so again, and must take no neighbour with it: it runs alone.
+        is_suspect = record.lost_leases > 0
+        if is_suspect and self._others:
+            await self._unless_ended(asyncio.wait(self._others, timeout=ALONE_SECONDS))
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
         self._shop.metrics.rendered(record.job.plan.steps, done.stage_seconds, done.peak_memory_bytes)
         self._is_rendered = True
-        self._free_device()
+        if not is_suspect:
+            self._free_device()
         video, cover = self._folder / "video.mp4", self._folder / "cover.jpg"
         finished = await self._finish(record, frames, video, cover)
+        self._free_device()
         started = time.monotonic()
         self.lease.note(Stage.UPLOAD, 0.99)
         # Not dropped with the lease: until another worker has the job, this clip is still its result.

@@ -177,7 +177,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
             self._shop.metrics.held_device(time.monotonic() - taken)
             self._device.release()
 
-        run = JobRun(self._shop, claim, _once(free_device))
+        run = JobRun(self._shop, claim, _once(free_device), list(self.tasks.values()))
         self.runs[claim.job_id] = run
         task = asyncio.create_task(self.run_job(claim.job_id, 0))
         self.tasks[claim.job_id] = task
