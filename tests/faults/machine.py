@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -24,7 +24,7 @@ from redis.asyncio import Redis
 
 from cogvideox_server.redis import redis_binary
 from tests.faults.model import FINAL, GAP_MS, LEASE_MS, Model
-from tests.faults.scripts import ClockedStore, new_job, observed
+from tests.faults.scripts import ClockedStore, made_job, observed
 from video_jobs.job import Claim, JobState, Outcome
 from video_jobs.store import Charge, Verdict
 
@@ -86,14 +86,14 @@ class JobMachine(RuleBasedStateMachine):
     @rule(request=st.sampled_from(REQUESTS), body=st.sampled_from(BODIES), again=st.booleans())
     def admit(self, request: str, body: str, again: bool) -> None:
         self.twice(again)
-        self._admit(request, body, self._new_id())
+        self.admit_job(request, body, self._new_id())
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), again=st.booleans(), limits_ms=st.sampled_from(LIMITS_MS))
     def accept(self, data: st.DataObject, again: bool, limits_ms: tuple[int, int]) -> None:
         job_id = data.draw(st.sampled_from(sorted(self.held)))
         self.twice(again)
-        self._accept(job_id, limits_ms)
+        self.accept_job(job_id, limits_ms)
 
     @precondition(lambda self: self.held)
     @rule(data=st.data(), again=st.booleans())
@@ -108,11 +108,11 @@ class JobMachine(RuleBasedStateMachine):
     def ambiguous_accept(self, body: str) -> None:
         """The job is written, its answer lost; the caller asks again under the same request id."""
         request, first = f"lost-{self.made}", self._new_id()
-        self._admit(request, body, first)
-        assert self._accept(first) == first
-        assert self._admit(request, body, self._new_id()) == ("replay", first)
+        self.admit_job(request, body, first)
+        assert self.accept_job(first) == first
+        assert self.admit_job(request, body, self._new_id()) == ("replay", first)
         self.held[first] = (request, body)
-        assert self._accept(first) == first
+        assert self.accept_job(first) == first
         self.events["ambiguous accept"] += 1
 
     @precondition(lambda self: self.has_room)
@@ -120,11 +120,11 @@ class JobMachine(RuleBasedStateMachine):
     def overtaken_accept(self, bodies: tuple[str, str]) -> None:
         """A gateway sleeps past its reservation; another copy takes it over and wins."""
         request, slow, quick = f"slow-{self.made}", self._new_id(), self._new_id()
-        self._admit(request, bodies[0], slow)
+        self.admit_job(request, bodies[0], slow)
         self.pass_time(61_000)
-        assert self._admit(request, bodies[1], quick) == ("new", quick)
-        assert self._accept(quick) == quick
-        assert self._accept(slow) == (quick if bodies[0] == bodies[1] else "")
+        assert self.admit_job(request, bodies[1], quick) == ("new", quick)
+        assert self.accept_job(quick) == quick
+        assert self.accept_job(slow) == (quick if bodies[0] == bodies[1] else "")
         self.events["overtaken accept"] += 1
 
     @precondition(lambda self: self.model.jobs)
@@ -146,16 +146,14 @@ class JobMachine(RuleBasedStateMachine):
     def retry(self, data: st.DataObject) -> None:
         """An operator gives a failed job another life; nothing of its earlier one counts."""
         job_id = data.draw(st.sampled_from(self.model.in_state("failed")))
-        answer = self.model.retry(job_id)
-        assert self.run(self.store.retry(job_id, "operator")) == answer
-        self.events["retried"] += answer == "queued"
+        self.events["retried"] += self.retry_as(job_id) == "queued"
 
     @rule()
     def pause(self) -> None:
         """A paused queue gives nothing out, takes everything in, and changes nothing that runs."""
         assert self.run(self.store.pause("*", "operator"))
         self.model.is_paused = True
-        assert self._claim("w1") is None
+        assert self.claim_as("w1") is None
         assert self.run(self.store.resume("*", "operator"))
         self.model.is_paused = False
         self.events["queue paused"] += 1
@@ -172,28 +170,28 @@ class JobMachine(RuleBasedStateMachine):
     def claim(self, worker: str, again: bool) -> None:
         self.events["ambiguous claim"] += again and bool(self.model.in_state("queued"))
         self.twice(again)
-        self._claim(worker)
+        self.claim_as(worker)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), again=st.booleans(), what=st.sampled_from(["beat", "report", "checkpoint"]))
     def hold(self, data: st.DataObject, again: bool, what: str) -> None:
         claim = data.draw(st.sampled_from(self.claims))
         self.twice(again)
-        self._hold(claim, what)
+        self.hold_as(claim, what)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), again=st.booleans(), state=st.sampled_from(["succeeded", "failed", "cancelled"]))
     def finish(self, data: st.DataObject, again: bool, state: str) -> None:
         claim = data.draw(st.sampled_from(self.claims))
         self.twice(again)
-        self._finish(claim, state)
+        self.finish_as(claim, state)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), again=st.booleans(), charge=st.sampled_from(list(Charge)))
     def requeue(self, data: st.DataObject, again: bool, charge: Charge) -> None:
         claim = data.draw(st.sampled_from(self.claims))
         self.twice(again)
-        self._requeue(claim, charge)
+        self.requeue_as(claim, charge)
 
     # Time and the reaper.
 
@@ -212,8 +210,8 @@ class JobMachine(RuleBasedStateMachine):
     def stall(self, data: st.DataObject) -> None:
         """A worker stops for longer than its lease; the job goes to another, and the first one wakes."""
         claim = self._running(data)
-        self._lose_lease(claim)
-        if (other := self._claim("w-other")) is not None and self.model.jobs[claim.job_id].state == "running":
+        self.lose_lease(claim)
+        if (other := self.claim_as("w-other")) is not None and self.model.jobs[claim.job_id].state == "running":
             assert other.token != claim.token
         self.events["stall"] += 1
 
@@ -229,11 +227,11 @@ class JobMachine(RuleBasedStateMachine):
         self.twice(again)
         before = self.run(observed(self.redis))
         if what in ("finish", "failed"):
-            assert self._finish(claim, "succeeded" if what == "finish" else "failed") is False
+            assert self.finish_as(claim, "succeeded" if what == "finish" else "failed") is False
         elif what in ("drain", "death"):
-            assert self._requeue(claim, Charge.FREE if what == "drain" else Charge.ENGINE_DEATH) == "lost"
+            assert self.requeue_as(claim, Charge.FREE if what == "drain" else Charge.ENGINE_DEATH) == "lost"
         else:
-            assert self._hold(claim, what) == "lost"
+            assert self.hold_as(claim, what) == "lost"
         assert self.run(observed(self.redis)) == before
         self.events["zombie"] += 1
 
@@ -242,16 +240,16 @@ class JobMachine(RuleBasedStateMachine):
     def late_finish(self, data: st.DataObject) -> None:
         """The lease is lost, but nobody has claimed since: finished work is not thrown away."""
         claim = self._running(data)
-        self._lose_lease(claim)
+        self.lose_lease(claim)
         if self.model.jobs[claim.job_id].state == "queued":
-            assert self._finish(claim, "succeeded") is True
+            assert self.finish_as(claim, "succeeded") is True
             self.events["late finish"] += 1
 
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data(), finish_first=st.booleans())
     def cancel_against_finish(self, data: st.DataObject, finish_first: bool) -> None:
         claim = self._running(data)
-        calls = [lambda: self._finish(claim, "succeeded"), lambda: self._cancel(claim.job_id)]
+        calls = [lambda: self.finish_as(claim, "succeeded"), lambda: self.cancel_as(claim.job_id)]
         for call in calls if finish_first else reversed(calls):
             call()
         assert self.model.jobs[claim.job_id].state == "succeeded"
@@ -261,10 +259,10 @@ class JobMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def poison(self, data: st.DataObject) -> None:
         """A job kills every engine it meets; its neighbours are as they were."""
-        job_id = data.draw(st.sampled_from(self.model.in_line() or [self._new_job()]))
-        while self.model.jobs[job_id].state == "queued" and (claim := self._claim("w-doomed")) is not None:
-            self._requeue(claim, Charge.ENGINE_DEATH if claim.job_id == job_id else Charge.FREE)
-            if claim.job_id != job_id and not self._finish(claim, "succeeded"):
+        job_id = data.draw(st.sampled_from(self.model.in_line() or [self.new_job()]))
+        while self.model.jobs[job_id].state == "queued" and (claim := self.claim_as("w-doomed")) is not None:
+            self.requeue_as(claim, Charge.ENGINE_DEATH if claim.job_id == job_id else Charge.FREE)
+            if claim.job_id != job_id and not self.finish_as(claim, "succeeded"):
                 break
         self.events["poison"] += self.model.jobs[job_id].ended_as == "poison"
 
@@ -275,10 +273,10 @@ class JobMachine(RuleBasedStateMachine):
         claim = self._running(data)
         job = self.model.jobs[claim.job_id]
         while job.state == "running":
-            self._lose_lease(claim)
-            while job.state == "queued" and (other := self._claim("w-doomed")) is not None:
+            self.lose_lease(claim)
+            while job.state == "queued" and (other := self.claim_as("w-doomed")) is not None:
                 if other.job_id != claim.job_id:
-                    self._finish(other, "succeeded")
+                    self.finish_as(other, "succeeded")
         self.events["lost leases"] += job.ended_as == "poison"
 
     @precondition(lambda self: self.has_room)
@@ -286,19 +284,19 @@ class JobMachine(RuleBasedStateMachine):
     def deadline(self, starts: bool) -> None:
         """A job that starts too late, or runs too long although its worker beats, ends; its token is worth nothing."""
         job_id = self._new_id()
-        self._admit(f"late-{self.made}", "a", job_id)
-        self._accept(job_id, (20_000, 25_000))
+        self.admit_job(f"late-{self.made}", "a", job_id)
+        self.accept_job(job_id, (20_000, 25_000))
         job = self.model.jobs[job_id]
-        while starts and job.state == "queued" and self._claim("w1") is not None:
+        while starts and job.state == "queued" and self.claim_as("w1") is not None:
             pass
         for _ in range(10):
             self.pass_time(LEASE_MS // 5)
             if job.state == "running":
-                self._hold(Claim(job_id, job.token), "beat")
+                self.hold_as(Claim(job_id, job.token), "beat")
             self.reap()
         assert job.state == "failed"
         if job.token:
-            assert self._finish(Claim(job_id, job.token), "succeeded") is False
+            assert self.finish_as(Claim(job_id, job.token), "succeeded") is False
         self.events["run too long" if starts else "start too late"] += 1
 
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
@@ -306,9 +304,9 @@ class JobMachine(RuleBasedStateMachine):
     def held_back(self, data: st.DataObject) -> None:
         """A failed attempt pauses: nobody gets the job before, and it is in line soon after."""
         claim = self._running(data)
-        if self._requeue(claim, Charge.ATTEMPT) == "queued":
+        if self.requeue_as(claim, Charge.ATTEMPT) == "queued":
             assert claim.job_id not in self.model.in_line()
-            self._claim("w1")
+            self.claim_as("w1")
             self.events["held back"] += 1
 
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
@@ -359,18 +357,37 @@ class JobMachine(RuleBasedStateMachine):
             assert (job_id in held.ended) == (job.state in FINAL)
         assert held.audit_numbers == list(range(1, 1 + len(held.audit_numbers)))
 
-    # What several rules do.
+    # What several rules do, and the schedules of mutants.py.
+
+    def new_claim(self, limits_ms: tuple[int, int] = (0, 0)) -> Claim:
+        if not self.model.in_line():
+            self.new_job(limits_ms)
+        claim = self.claim_as("w1")
+        assert claim is not None
+        return claim
+
+    def retry_as(self, job_id: str) -> str:
+        answer = self.model.retry(job_id)
+        assert self.run(self.store.retry(job_id, "operator")) == answer
+        return answer
+
+    def admit_as(self, request: str, body: str) -> str:
+        job_id = self._new_id()
+        self.admit_job(request, body, job_id)
+        return job_id
+
+    def accept_as(self, job_id: str) -> str:
+        return self.accept_job(job_id)
 
     def _new_id(self) -> str:
         self.made += 1
         return f"{self.made:025d}"
 
-    def _new_job(self) -> str:
-        job_id = self._new_id()
-        self._admit(f"new-{self.made}", "a", job_id)
-        return self._accept(job_id)
+    def new_job(self, limits_ms: tuple[int, int] = (0, 0)) -> str:
+        job_id = self.admit_as(f"new-{self.made}", "a")
+        return self.accept_job(job_id, limits_ms)
 
-    def _admit(self, request: str, body: str, job_id: str) -> tuple[str, str]:
+    def admit_job(self, request: str, body: str, job_id: str) -> tuple[str, str]:
         got = self.run(self.store.admit("acme", request, body, job_id))
         expected = self.model.admit(request, body, job_id)
         assert (got.verdict.value, got.job_id) == expected
@@ -378,16 +395,16 @@ class JobMachine(RuleBasedStateMachine):
             self.held[job_id] = (request, body)
         return expected
 
-    def _accept(self, job_id: str, limits_ms: tuple[int, int] = (0, 0)) -> str:
+    def accept_job(self, job_id: str, limits_ms: tuple[int, int] = (0, 0)) -> str:
         request, body = self.held.pop(job_id)
-        winner = self.run(self.store.accept(new_job(job_id, request, body, limits_ms)))
+        winner = self.run(self.store.accept(made_job(job_id, request, body, limits_ms)))
         assert winner == self.model.accept(request, body, job_id, limits_ms)
         return winner
 
-    def _cancel(self, job_id: str) -> None:
+    def cancel_as(self, job_id: str) -> None:
         assert self.run(self.store.cancel("acme", job_id)) == self.model.cancel(job_id)
 
-    def _claim(self, worker: str) -> Claim | None:
+    def claim_as(self, worker: str) -> Claim | None:
         claim = self.run(self.store.claim(worker, ["tiny"]))
         if claim is None:
             assert self.model.is_paused or not self.model.in_line(), "a job in line was not handed out"
@@ -396,7 +413,7 @@ class JobMachine(RuleBasedStateMachine):
         self.claims.append(claim)
         return claim
 
-    def _hold(self, claim: Claim, what: str) -> str:
+    def hold_as(self, claim: Claim, what: str) -> str:
         if what == "beat":
             got, expected = self.run(self.store.beat(claim)), self.model.beat(*claim)
         elif what == "report":
@@ -408,14 +425,14 @@ class JobMachine(RuleBasedStateMachine):
         assert got.value == expected
         return expected
 
-    def _finish(self, claim: Claim, state: str) -> bool:
+    def finish_as(self, claim: Claim, state: str) -> bool:
         code = {"failed": "engine_fault", "cancelled": "cancelled"}.get(state)
         outcome = Outcome(state=JobState(state), error_code=code, error_message=code and f"of {claim.token}")
         published = self.run(self.store.finish(claim, outcome))
         assert published == self.model.finish(*claim, state, outcome.model_dump_json())
         return published
 
-    def _requeue(self, claim: Claim, charge: Charge) -> str:
+    def requeue_as(self, claim: Claim, charge: Charge) -> str:
         why = {Charge.FREE: "drained", Charge.ATTEMPT: "encode_failed", Charge.ENGINE_DEATH: "engine_died"}[charge]
         how = self.run(self.store.requeue(claim, why, charge)).value
         assert how == self.model.requeue(*claim, why, charge.value)
@@ -424,8 +441,8 @@ class JobMachine(RuleBasedStateMachine):
     def _running(self, data: st.DataObject) -> Claim:
         if not self.model.in_state("running"):
             if not self.model.in_line():
-                self._new_job()
-            self._claim("w1")
+                self.new_job()
+            self.claim_as("w1")
         job_id = data.draw(st.sampled_from(self.model.in_state("running")))
         return Claim(job_id, self.model.jobs[job_id].token)
 
@@ -435,12 +452,12 @@ class JobMachine(RuleBasedStateMachine):
     def _stale(self) -> list[Claim]:
         return [claim for claim in self.claims if self.model.jobs[claim.job_id].token != claim.token]
 
-    def _lose_lease(self, claim: Claim) -> None:
+    def lose_lease(self, claim: Claim) -> None:
         """Time passes with a living reaper, and this one job is not beaten."""
         for _ in range(6):
             self.pass_time(LEASE_MS // 5)
             for other in [c for c in self.claims if c.job_id != claim.job_id and self.model.hold(*c) != "lost"]:
-                self._hold(other, "beat")
+                self.hold_as(other, "beat")
             self.reap()
 
 
@@ -479,6 +496,19 @@ def explore(url: str, examples: int, chosen_seed: int, bug: str = "", steps: int
         machine.loop.run_until_complete(machine.loop.shutdown_asyncgens())
         machine.loop.close()
     return machine.events + Counter(steps=machine.steps)
+
+
+def follow(url: str, schedule: Callable[[JobMachine], object], bug: str = "") -> None:
+    """One schedule, step by step; AssertionError where the scripts and the model part."""
+    machine: Any = type("JobMachine", (JobMachine,), {"url": url, "bug": bug, "events": Counter(), "steps": 0})
+    machine.loop = asyncio.new_event_loop()
+    walk = machine()
+    try:
+        schedule(walk)
+        walk.what_redis_holds_is_what_the_model_holds()
+    finally:
+        walk.teardown()
+        machine.loop.close()
 
 
 def main() -> int:

@@ -54,7 +54,7 @@ def _plan() -> Any:
     return load_catalogue().plan(_spec(), "tiny")
 
 
-def new_job(job_id: str, request_id: str, body_hash: str, limits_ms: tuple[int, int] = (0, 0)) -> Job:
+def made_job(job_id: str, request_id: str, body_hash: str, limits_ms: tuple[int, int] = (0, 0)) -> Job:
     names = {"tenant": "acme", "key_id": "key", "route": "tiny", "cost_s": 1.0, "spec": _spec(), "plan": _plan()}
     limits = {"start_within_s": limits_ms[0] / 1000, "run_limit_s": limits_ms[1] / 1000}
     return Job.model_validate({"id": job_id, "request_id": request_id, "body_hash": body_hash} | names | limits)

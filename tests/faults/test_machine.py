@@ -3,7 +3,8 @@
 import pytest
 from arq.connections import ArqRedis
 
-from tests.faults.machine import EVENTS, HOUR_MS, explore, private_redis
+from tests.faults.machine import EVENTS, HOUR_MS, explore, follow, private_redis
+from tests.faults.mutants import MUTANTS
 from tests.faults.scripts import ClockedStore
 from video_jobs import keys
 from video_jobs.store import Verdict
@@ -15,6 +16,15 @@ def test_scripts_and_model_agree_through_every_directed_event() -> None:
         counted = explore(url, examples=25, chosen_seed=5)
 
     assert not [event for event in EVENTS if counted[event] == 0], counted
+
+
+@pytest.mark.parametrize("bug", MUTANTS)
+def test_a_seeded_bug_of_the_scripts_is_caught_by_its_schedule(bug: str) -> None:
+    schedule = MUTANTS[bug].schedule
+    with private_redis() as url:
+        follow(url, schedule)
+        with pytest.raises(AssertionError):
+            follow(url, schedule, bug)
 
 
 async def test_a_clock_that_went_back_closes_no_tenant_out(redis_client: ArqRedis) -> None:
