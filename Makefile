@@ -60,5 +60,20 @@ compatibility: $(INSTALLED)  ## Let every client do everything, and write docs/c
 fuzz: $(INSTALLED)  ## Send 50,000 generated requests and judge every answer; ARGS=--write keeps the table
 	$(BIN)/python -P tests/fuzz/run.py $(ARGS)
 
+faults: $(INSTALLED)  ## Ten minutes of faults against the whole house; ARGS=--write keeps the table
+	$(BIN)/python -P tests/faults/run.py faults $(ARGS)
+
+faults-long: $(INSTALLED)  ## One storm of 20 minutes; ARGS='--slices 9 --write' adds nine to those kept in build/
+	$(BIN)/python -P tests/faults/run.py long $(ARGS)
+
+machine: $(INSTALLED)  ## The job scripts beside their model, each directed event 1,000 times
+	$(BIN)/python -P tests/faults/machine.py --least 1000 $(ARGS)
+
+power-cuts: $(INSTALLED)  ## Twenty simulated power cuts, and Redis's answers against its fsyncs (needs strace)
+	$(BIN)/python -P tests/faults/power.py $(ARGS)
+
+prove-faults: $(INSTALLED)  ## Plant seeded bugs and show that each is caught; ARGS=--write keeps the table
+	$(BIN)/python -P tests/faults/prove.py $(ARGS)
+
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist

@@ -77,6 +77,7 @@ class StandIn:
         assert job.checkpoint_folder is not None
         path = Path(job.checkpoint_folder) / f"{work.step}.checkpoint"
         path.write_text(json.dumps(asdict(work)))
+        self._points.note("saved", job_id=job.job_id, token=job.token, step=work.step)
         self._loop.tell(Checkpointed(job_id=job.job_id, token=job.token, path=str(path), step=work.step))
         self._pass_by("checkpointed", job)
 

@@ -13,6 +13,7 @@ from video_jobs.job import JobState
 
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("video_jobs", "server", "gpu_worker", "cogvideox_server")
+NOTES = ("kill", "finish", "cont", "saved", "resumed")
 KILLED = ("gateway", "worker", "engine", "finisher", "redis")
 
 
@@ -35,6 +36,9 @@ class Figures:
     zombies_refused: int = 0
     zombies_published: int = 0
     violations: list[str] = field(default_factory=list)
+    checkpoints: int = 0
+    resumed: int = 0
+    worker_found_s: list[float] = field(default_factory=list)
     worker_recovery_s: list[float] = field(default_factory=list)
     child_recovery_s: list[float] = field(default_factory=list)
 
@@ -77,7 +81,7 @@ def _sum(mine: Any, theirs: Any) -> Any:
 def measure(evidence: Evidence, found: list[str], seed: int, seconds: float, lease_s: float) -> Figures:
     states = Counter(record.state for record in evidence.records.values())
     kills = [event for event in evidence.events if event["what"] == "kill"]
-    others = Counter(_name(event) for event in evidence.events if event["what"] not in ("kill", "finish", "cont"))
+    others = Counter(_name(event) for event in evidence.events if event["what"] not in NOTES)
     zombies = {(event["job_id"], event["token"]) for event in evidence.events if not event.get("published", True)}
     return Figures(
         seeds=[seed],
@@ -96,6 +100,9 @@ def measure(evidence: Evidence, found: list[str], seed: int, seconds: float, lea
         zombies_refused=len(zombies),
         zombies_published=sum(" published by " in line for line in found),
         violations=found,
+        checkpoints=sum(event["what"] == "saved" for event in evidence.events),
+        resumed=sum(event["what"] == "resumed" for event in evidence.events),
+        worker_found_s=sorted(_found(evidence, kills)),
         worker_recovery_s=sorted(_worker_recoveries(evidence, kills)),
         child_recovery_s=sorted(_child_recoveries(evidence, kills)),
     )
@@ -107,12 +114,26 @@ def _name(event: dict[str, Any]) -> str:
 
 def _worker_recoveries(evidence: Evidence, kills: list[dict[str, Any]]) -> Iterator[float]:
     """Seconds from a worker's death to the next claim of every job it held, by the machine's one clock."""
-    died = {event.get("target_pid", event["pid"]): event["t"] for event in kills if event["role"] == "worker"}
+    died = _deaths(kills)
     for record in evidence.records.values():
         for attempt, following in zip(record.attempts, record.attempts[1:], strict=False):
             at = died.get(int(attempt.worker.split(":")[1]))
             if at is not None and attempt.started_ms <= at <= (attempt.ended_ms or 0):
                 yield (following.started_ms - at) / 1000
+
+
+def _found(evidence: Evidence, kills: list[dict[str, Any]]) -> Iterator[float]:
+    """Seconds from a worker's death to the moment its jobs were handed on, whether or not anybody was free."""
+    died = _deaths(kills)
+    for record in evidence.records.values():
+        for attempt in record.attempts:
+            at = died.get(int(attempt.worker.split(":")[1]))
+            if at is not None and attempt.ended_by == "lease lost" and attempt.started_ms <= at:
+                yield ((attempt.ended_ms or 0) - at) / 1000
+
+
+def _deaths(kills: list[dict[str, Any]]) -> dict[int, float]:
+    return {event.get("target_pid", event["pid"]): event["t"] for event in kills if event["role"] == "worker"}
 
 
 def _child_recoveries(evidence: Evidence, kills: list[dict[str, Any]]) -> Iterator[float]:
@@ -156,6 +177,8 @@ def table(figures: Figures, name: str) -> str:
         ("**ended or published twice**", f"**{figures.doubled}**"),
         ("late results refused", f"{figures.zombies_refused}"),
         ("violations of I1 to I9", f"{len(figures.violations)}"),
+        ("checkpoints left; attempts that went on from one", f"{figures.checkpoints}; {figures.resumed}"),
+        ("killed worker → its job back in line, p50 / p99", _both(figures.worker_found_s)),
         ("killed worker → job claimed again, p50 / p99", _both(figures.worker_recovery_s)),
         ("killed child → job claimed again, p50 / p99", _both(figures.child_recovery_s)),
         ("what zero means (95 % upper bound)", rule_of_three),
