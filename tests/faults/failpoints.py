@@ -54,6 +54,12 @@ class Failpoints:
     def is_armed(self, name: str) -> bool:
         return (self._folder / "armed" / name).exists()
 
+    def hold(self, path: Path) -> Path:
+        """The same file under another name, which nobody removes."""
+        held = self._folder / f"held-{os.getpid()}-{time.monotonic_ns()}"
+        held.hardlink_to(path)
+        return held
+
     def disarm(self) -> None:
         for path in (self._folder / "armed").iterdir():
             path.unlink(missing_ok=True)
