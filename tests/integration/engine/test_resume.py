@@ -240,7 +240,7 @@ async def test_disk_that_takes_no_checkpoint_does_not_end_the_job(
     assert not any(isinstance(message, Checkpointed) for message in heard)
 
 
-def test_clip_that_is_begun_again_in_the_same_process_goes_on_from_its_own_checkpoint(
+async def test_clip_that_is_begun_again_in_the_same_process_goes_on_from_its_own_checkpoint(
     model: Model, new_render: Callable[..., Render]
 ) -> None:
     job, told = new_render(), []
