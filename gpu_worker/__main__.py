@@ -9,6 +9,7 @@ import sys
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from gpu_worker.content import ContentCheck
 from gpu_worker.engine.process import Child
 from gpu_worker.health import WorkerHealth
 from gpu_worker.pace import Pace
@@ -19,6 +20,8 @@ from gpu_worker.worker import VideoWorker
 from gpu_worker.workshop import Workshop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.logs import set_up_logs
+from video_jobs.policy.moderation import open_moderator
+from video_jobs.policy.words import WordLists
 from video_jobs.queue import open_redis
 from video_jobs.results import open_results
 from video_jobs.settings import read_settings
@@ -48,6 +51,7 @@ def finisher_command() -> list[str]:
 async def work(settings: WorkerSettings, engine: list[str], finisher: list[str]) -> None:
     """Run until SIGTERM or SIGINT; a second signal, or the end of the grace, ends it at once."""
     redis = await _redis(settings)
+    words = WordLists(settings.policy_words)
     shop = Workshop(
         store=JobStore(redis, lease_s=settings.lease_seconds, retry_s=settings.retry_seconds),
         results=open_results(settings),
@@ -57,13 +61,17 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
         scratch=Scratch(settings.scratch_folder, settings.scratch_min_free_mb << 20),
         pace=Pace(load_catalogue(settings.catalogue), settings.hang_factor, settings.hang_floor_seconds),
         checkpoint_every_s=settings.checkpoint_seconds,
+        content=ContentCheck(words, open_moderator(settings)),
     )
     worker = VideoWorker(shop, redis, [settings.checkpoint])
     _stop_on_signals(worker, settings.grace_seconds)
     health = WorkerHealth(worker)
     logging.getLogger().addHandler(shop.metrics.warnings)
     listener = asyncio.create_task(health.serve(settings.worker_port)) if settings.worker_port else None
+    refreshing = asyncio.create_task(words.keep_fresh())
     await worker.main()
+    refreshing.cancel()
+    await shop.content.close()
     if listener:
         listener.cancel()
     shop.scratch.close()

@@ -5,11 +5,11 @@ from typing import Literal
 
 from pydantic import Field
 
-from video_jobs.settings import LogSettings, ModelSettings, PromptSettings, QueueSettings, StoreSettings
+from video_jobs.settings import LogSettings, ModelSettings, PolicySettings, PromptSettings, QueueSettings, StoreSettings
 from video_jobs.store import LEASE_SECONDS, RETRY_SECONDS
 
 
-class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings, LogSettings):
+class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings, PolicySettings, LogSettings):
     model: str = "tiny"
     """What the engine loads: `tiny`, a folder, or a hub id, in diffusers layout."""
 

@@ -19,6 +19,7 @@ from gpu_worker.transfer import fetch, upload
 from gpu_worker.workshop import Workshop
 from video_jobs.errors import (
     ChildNotStarted,
+    ContentRefused,
     EngineDied,
     ImageUnreadable,
     InternalFault,
@@ -62,6 +63,7 @@ class JobRun:
         self._record: JobRecord | None = None
         self._rendered = Rendered()
         self._prepared_s: dict[str, float] = {}
+        self._checked_prompt = ""
         self._prompt: asyncio.Task[object] | None = None
         self.claim = claim
         self.lease = Lease(shop.store, claim, self._stop_child)
@@ -114,19 +116,21 @@ class JobRun:
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
         self._shop.metrics.rendered(record.job.plan.steps, done.stage_seconds, done.peak_memory_bytes)
+        await self._check_prompt(record)
         self._is_rendered = True
         if not is_suspect:
             self._free_device()
         video, cover = self._folder / "video.mp4", self._folder / "cover.jpg"
         finished = await self._finish(record, frames, video, cover)
         self._free_device()
+        verdict = await self._unless_ended(self._shop.content.video(record.job, self._folder))
         started = time.monotonic()
         self.lease.note(Stage.UPLOAD, 0.99)
         # Not dropped with the lease: until another worker has the job, this clip is still its result.
         stored = await self._unless_ended(upload(self._shop.results, self.claim, video, cover), LeaseEnd.LOST)
         seconds = self._prepared_s | done.stage_seconds | finished.stage_seconds
         seconds[Stage.UPLOAD.value] = round(time.monotonic() - started, 3)
-        stages = done.stages | finished.stages | _missing_stages(record)
+        stages = done.stages | finished.stages | _missing_stages(record) | verdict
         rendered = self._rendered.model_copy(update={"stage_seconds": seconds, "stages": stages})
         return Outcome(state=JobState.SUCCEEDED, rendered=rendered, video=stored)
 
@@ -189,6 +193,13 @@ class JobRun:
             self._prepared_s = {Stage.PREPARE.value: round(time.monotonic() - started, 3)}
             await patiently(lambda: self._shop.store.prepared(self.claim, prompt, by))
         self._rendered = self._rendered.model_copy(update={"prompt": prompt, "prompt_by": by})
+        await self._check_prompt(record)
+
+    async def _check_prompt(self, record: JobRecord) -> None:
+        """A rewrite is checked once: before it is rendered, or after it when the engine itself wrote it."""
+        if self._rendered.prompt_by != "caller" and self._rendered.prompt != self._checked_prompt:
+            await self._unless_ended(self._shop.content.prompt(record.job, self._rendered.prompt))
+            self._checked_prompt = self._rendered.prompt
 
     async def _finish(self, record: JobRecord, frames: Path, video: Path, cover: Path) -> Done:
         await self._unless_ended(self._shop.finishing.acquire())
@@ -200,6 +211,7 @@ class JobRun:
                 frames_path=str(frames),
                 video_path=str(video),
                 cover_path=str(cover),
+                samples=self._shop.content.samples(record.job),
             )
             return await self._in_child(self._shop.finisher, job)
         finally:
@@ -249,6 +261,10 @@ class JobRun:
         return f"{error.detail}, at {self._watch.where()}" if self._watch else error.detail
 
     def _failure(self, error: JobError, state: JobState) -> Outcome:
+        if isinstance(error, ContentRefused):
+            told = {"moderation": f"{error.subject} refused", "moderation_level": str(error.level)}
+            stages = self._rendered.stages | told | {"moderation_reason": error.reason}
+            self._rendered = self._rendered.model_copy(update={"stages": stages})
         return Outcome(state=state, rendered=self._rendered, error_code=error.code, error_message=error.message)
 
     async def _publish(self, outcome: Outcome) -> bool:

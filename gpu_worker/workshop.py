@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import dataclass, field
 
+from gpu_worker.content import ContentCheck
 from gpu_worker.engine.process import Child
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.pace import Pace
@@ -25,5 +26,6 @@ class Workshop:
     adapter: str = ""
     """The one that the engine last merged into its weights."""
 
+    content: ContentCheck = field(default_factory=ContentCheck)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -22,12 +22,16 @@ from server.intake import JobIntake
 from server.keys import KeyRing
 from server.methods import Methods
 from server.metrics import GatewayMetrics
+from server.policing import ContentPolicy
 from server.settings import GatewaySettings
 from server.zhipu import openapi, routes, tasks
 from video_jobs.audit.office import open_audit
 from video_jobs.catalogue import load_catalogue
 from video_jobs.declared import keep_applied
 from video_jobs.links import LinkSigner, open_links, secret_file
+from video_jobs.policy.moderation import open_moderator
+from video_jobs.policy.users import UserBook
+from video_jobs.policy.words import WordLists
 from video_jobs.queue import lazy_redis
 from video_jobs.reaper import run_reaper
 from video_jobs.results import open_results
@@ -76,6 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(keep_applied(settings.tenants_file, house.book)),
         asyncio.create_task(house.audit.sealer.run()),
         asyncio.create_task(house.audit.log.run()),
+        asyncio.create_task(house.policy.words.keep_fresh()),
     ]
     try:
         yield
@@ -84,6 +89,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         # The audit's last words need Redis.
         await _end(set(chores))
         await house.images.close()
+        if house.policy.moderator:
+            await house.policy.moderator.close()
         await redis.aclose()
 
 
@@ -97,6 +104,9 @@ async def _end(chores: set[asyncio.Task[None]]) -> None:
 
 def build_house(settings: GatewaySettings, redis: Redis) -> House:
     store, results = JobStore(redis), open_results(settings)
+    book = TenantBook(store)
+    words, moderator = WordLists(settings.policy_words), open_moderator(settings)
+    policy = ContentPolicy(book, UserBook(redis), words, moderator, results)
     signer = LinkSigner(secret_file(settings.link_key), settings.public_url)
     images = ImageIntake(results, settings)
     return House(
@@ -109,9 +119,10 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
         links=open_links(settings, results, signer),
         bodies=Bodies(settings.max_body_bytes, settings.body_seconds),
         images=images,
-        intake=JobIntake(store, load_catalogue(settings.catalogue), images, settings),
+        intake=JobIntake(store, load_catalogue(settings.catalogue), images, settings, policy),
         metrics=GatewayMetrics(),
-        book=TenantBook(store),
+        book=book,
+        policy=policy,
         audit=open_audit(settings, redis),
         proxies=tuple(ip_network(network) for network in settings.trusted_proxies),
     )

@@ -44,9 +44,9 @@ async def note_answer(log: AuditLog, request: Request, reply: Response, route: s
     if caller is None:
         log.refused_anonymous(code)
         return
-    said = getattr(request.state, "said", {})
+    said, told = getattr(request.state, "said", {}), getattr(request.state, "told", {})
     try:
-        await log.refused(who_of(caller, said), origin_of(caller), code, route)
+        await log.refused(who_of(caller, said), origin_of(caller), code, route, **told)
     except (RedisError, OSError) as exc:
         logger.warning("a refusal is not on record", extra={"code": code, "error": type(exc).__name__})
 

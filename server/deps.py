@@ -15,6 +15,7 @@ from server.intake import JobIntake
 from server.keys import KeyRing
 from server.limits import refusal_of
 from server.metrics import GatewayMetrics
+from server.policing import ContentPolicy
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import Caller, authenticate
@@ -42,6 +43,7 @@ class House:
     metrics: GatewayMetrics
     book: TenantBook
     audit: AuditOffice
+    policy: ContentPolicy
     proxies: tuple[Network, ...] = ()
 
 

@@ -13,6 +13,7 @@ from server.fleet import Fleet
 from server.images import ImageIntake, one_image
 from server.limits import refusal_of
 from server.offer import offers
+from server.policing import ContentPolicy
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.tokens import Caller
@@ -35,10 +36,19 @@ class Submission(NamedTuple):
 
     job: Job
     rate: Rate | None = None
+    warning: str = ""
 
 
 class JobIntake:
-    def __init__(self, store: JobStore, catalogue: Catalogue, images: ImageIntake, settings: GatewaySettings) -> None:
+    def __init__(
+        self,
+        store: JobStore,
+        catalogue: Catalogue,
+        images: ImageIntake,
+        settings: GatewaySettings,
+        policy: ContentPolicy,
+    ) -> None:
+        self._policy = policy
         self._store, self._catalogue, self._images, self._settings = store, catalogue, images, settings
         self._registry, self._book = WorkerRegistry(store.redis), TenantBook(store)
         self.fleet = Fleet(self._registry)
@@ -58,20 +68,28 @@ class JobIntake:
         if self._settings.refuse_unavailable:
             refuse_unavailable(body)
         await self._check_letters(body.prompt or "")
+        passed = await self._policy.admit(caller.tenant, body.user_id, body.prompt or "", body.sensitive_word_check)
         # Its cost is predicted before its image is known: the size may follow from the image.
         job = self._job(wanted, caller, job_id, request_id, body_hash, await self._class(wanted, caller))
         admission = await self._admit(job, body.has_image)
         if admission.verdict is Verdict.REPLAY:
             return Submission(await self._job_of(admission.job_id))
+        job = await self._complete(job.model_copy(update={"policy": passed.policy}), wanted)
+        return Submission(await self._accept(job, caller), admission.rate, passed.warning)
+
+    async def _complete(self, job: Job, wanted: Wanted) -> Job:
+        """What takes others to answer: moderation, and the image. A refusal gives the reservation back."""
         try:
-            if body.has_image:
-                image = await self._images.take(body.image_url, caller.tenant)
+            job = await self._policy.moderate_prompt(job)
+            if wanted.body.has_image:
+                image = await self._images.take(wanted.body.image_url, job.tenant)
                 job = self._with(job, wanted.spec(image, job.spec.seed))
+                job = await self._policy.moderate_image(job, image)
+            return job
         except BaseException:
             # Shielded: a gateway that is shut down here must not leave the request id to wait for its end.
-            await asyncio.shield(self._store.release(caller.tenant, request_id, job_id))
+            await asyncio.shield(self._store.release(job.tenant, job.request_id, job.id))
             raise
-        return Submission(await self._accept(job, caller), admission.rate)
 
     async def _accept(self, job: Job, caller: Caller) -> Job:
         try:

@@ -9,13 +9,13 @@ from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
 from server.addresses import Allowed
-from video_jobs.settings import AuditSettings, LogSettings, ModelSettings, PromptSettings, QueueSettings
+from video_jobs.settings import AuditSettings, LogSettings, ModelSettings, PolicySettings, PromptSettings, QueueSettings
 
 ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?")
 MEBIBYTE = 1024 * 1024
 
 
-class GatewaySettings(QueueSettings, AuditSettings, ModelSettings, PromptSettings, LogSettings):
+class GatewaySettings(QueueSettings, AuditSettings, ModelSettings, PromptSettings, PolicySettings, LogSettings):
     host: str = "127.0.0.1"
     """The address that the gateway listens on."""
 

@@ -4,6 +4,8 @@ JobError
 ├── PromptNotUnderstood      final
 ├── ImageUnreadable          final
 ├── JobCancelled             final
+├── ContentRefused           final
+├── ModerationUnavailable    retryable
 ├── PoisonJob                final
 ├── StartedTooLate           final
 ├── RanTooLong               final
@@ -52,6 +54,23 @@ class JobCancelled(JobError):
     """The job was cancelled by its owner."""
 
     code = "cancelled"
+
+
+class ContentRefused(JobError):
+    """The content is not allowed by the operator's policy."""
+
+    code = "content_refused"
+
+    def __init__(self, reason: str = "", subject: str = "", level: int = 1) -> None:
+        super().__init__(reason)
+        self.reason, self.subject, self.level = reason, subject, level
+
+
+class ModerationUnavailable(JobError):
+    """The moderation service did not answer."""
+
+    code = "moderation_unavailable"
+    retryable = True
 
 
 class PoisonJob(JobError):

@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from video_jobs.policy.terms import JobPolicy
+
 JOB_VERSION = 1
 
 
@@ -140,6 +142,7 @@ class Job(Frozen):
     route: str
     cost_s: float
     priority: int = 1
+    policy: JobPolicy = JobPolicy()
     start_within_s: float = 0
     """From accept to the first claim; 0 is for ever."""
     run_limit_s: float = 0

@@ -28,6 +28,7 @@ AUDIT_CONTENT = TAG + "audit-content"
 AUDIT_CHECKPOINTS = TAG + "audit-checkpoints"
 AUDIT_COUNTS = TAG + "audit-counts"
 AUDIT_ERASURES = TAG + "audit-erasures"
+RESTRICTED = TAG + "restricted"
 AUDIT_NONCE = TAG + "audit-nonce:"
 API_KEYS = TAG + "api-keys"
 WORKERS = TAG + "workers"
@@ -84,3 +85,9 @@ def schedule(kind: str) -> str:
 def tenancy(kind: str, *parts: str) -> str:
     """What tenants and the fair order keep; a tenant's name comes last and is an operator's, never a caller's."""
     return TENANCY + ":".join((kind, *parts))
+
+
+def restriction(tenant: str, user_id: str) -> str:
+    """What an operator decided about one end user; what callers choose is hashed."""
+    digest = hashlib.sha256(f"{len(tenant)}:{tenant}{user_id}".encode(errors="replace")).hexdigest()
+    return TAG + "restriction:" + digest

@@ -1,11 +1,11 @@
 """What a tenant may have: plans, tenants and their limits, and how the scripts that hold them are asked and answer."""
 
 from enum import IntEnum
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from video_jobs.job import Frozen
+from video_jobs.policy.terms import TenantPolicy
 
 FOREVER_SECONDS = 100 * 365 * 24 * 3600.0
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -50,7 +50,7 @@ class Terms(Closed):
     weight: float | None = Field(default=None, gt=0, le=1000)
     service_class: str | None = Field(default=None, pattern="^(interactive|standard|batch)$")
     limits: Limits = Limits()
-    policy: dict[str, Any] | None = None
+    policy: TenantPolicy | None = None
 
 
 class Tenant(Terms):

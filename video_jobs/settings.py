@@ -6,9 +6,15 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 PREFIX = "COGVIDEOX_"
 CONFIG = PREFIX + "CONFIG"
@@ -218,6 +224,49 @@ class PromptSettings(Fragment):
     @property
     def has_rewriter(self) -> bool:
         return self.rewriter_url is not None or self.rewriter_local_model is not None
+
+
+class PolicySettings(Fragment):
+    policy_words: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Files of sensitive words, or folders of such `.txt` files; separated by commas. Read anew when they change."""
+
+    moderation_url: str | None = None
+    """The moderation service that is asked about prompts, images and frames."""
+
+    moderation_key: SecretStr | None = None
+    """Sent to the moderation service as a bearer token."""
+
+    moderation_timeout_s: float = Field(default=5, gt=0, le=60)
+    """How long the moderation service may take."""
+
+    moderation_fails: Literal["open", "closed"] = "closed"
+    """Without a verdict: let everything pass, or nothing."""
+
+    moderation_checks: Annotated[tuple[str, ...], NoDecode] = ("prompt", "rewritten_prompt", "image", "video")
+    """What the moderation service is asked about; separated by commas."""
+
+    moderation_frames: int = Field(default=4, ge=1, le=16)
+    """How many frames of a finished video the moderation service is shown."""
+
+    @field_validator("policy_words", "moderation_checks", mode="before")
+    @classmethod
+    def split_by_commas_in_order(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("policy_words")
+    @classmethod
+    def find_the_lists(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if not path.exists():
+                raise ValueError(f"there is no {path}")
+        return value
+
+    @field_validator("moderation_checks")
+    @classmethod
+    def name_known_checks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if unknown := set(value) - {"prompt", "rewritten_prompt", "image", "video"}:
+            raise ValueError(f"unknown: {', '.join(sorted(unknown))}")
+        return value
 
 
 class LogSettings(Fragment):

@@ -124,7 +124,7 @@ def _flat(terms: Terms) -> dict[str, str]:
     fields = {name: _text(value) for name, value in terms.limits.model_dump(exclude_unset=True).items()}
     own = terms.model_dump(exclude={"limits", "policy"}, exclude_none=True)
     fields |= {name: _text(value) for name, value in own.items()} | {"version": "1"}
-    return fields if terms.policy is None else fields | {"policy": json.dumps(terms.policy, sort_keys=True)}
+    return fields if terms.policy is None else fields | {"policy": terms.policy.model_dump_json(exclude_unset=True)}
 
 
 def _text(value: object) -> str:

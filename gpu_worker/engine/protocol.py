@@ -57,6 +57,8 @@ class Finish(Frozen):
     frames_path: str
     video_path: str
     cover_path: str
+    samples: int = 0
+    """How many small frames to leave beside the cover, for the moderation service."""
 
 
 class Cancel(Frozen):

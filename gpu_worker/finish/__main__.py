@@ -15,6 +15,7 @@ from gpu_worker.finish.cover import with_cover
 from gpu_worker.finish.encode import encode
 from gpu_worker.finish.frames import Frames
 from gpu_worker.finish.interpolate import interpolate
+from gpu_worker.finish.samples import with_samples
 from gpu_worker.finish.scale import scale
 from video_jobs.errors import EncodeFailed, WorkerDiskFull
 from video_jobs.job import Stage
@@ -40,6 +41,7 @@ class Finisher:
         frames = _timed(frames, lambda spent: _add(seconds, "finish.interpolate", spent))
         frames = scale(frames, plan.out_width, plan.out_height)
         frames = _timed(frames, lambda spent: _add(seconds, "finish.scale", spent))
+        frames = with_samples(frames, Path(job.cover_path).parent, job.samples, plan.out_frames)
         frames = self._watched(with_cover(frames, Path(job.cover_path)), job)
         count = encode(frames, Path(job.video_path), plan.out_width, plan.out_height, plan.out_fps)
         if count != plan.out_frames:

@@ -6,6 +6,7 @@ from typing import Any
 
 from server.deps import House
 from server.zhipu.errors import job_error
+from video_jobs.errors import ContentRefused
 from video_jobs.job import Job, JobRecord, JobState
 
 
@@ -22,7 +23,11 @@ def result_body(record: JobRecord, house: House, english: bool) -> dict[str, Any
         expires = int(time.time() + house.settings.link_hours * 3600)
         video, cover = (house.links.link(key, expires) for key in (record.video.key, record.video.cover_key))
         return body | {"task_status": "SUCCESS", "video_result": [{"url": video, "cover_image_url": cover}]}
-    return body | {"task_status": "FAIL", "error": job_error(record.error_code, english)}
+    failed = body | {"task_status": "FAIL", "error": job_error(record.error_code, english)}
+    if record.error_code != ContentRefused.code:
+        return failed
+    level = int(record.rendered.stages.get("moderation_level", "1"))
+    return failed | {"contentFilter": [{"level": level, "role": "assistant"}]}
 
 
 async def additions(record: JobRecord, house: House) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def prefers_english(request: Request) -> bool:
 
 
 def answer(request: Request, refusal: Refusal) -> Utf8Json:
-    request.state.refused = refusal.code
+    request.state.refused, request.state.told = refusal.code, refusal.told
     return _word(refusal, prefers_english(request))
 
 
@@ -62,7 +62,7 @@ def _word(refusal: Refusal, english: bool) -> Utf8Json:
     elif refusal.wait_s is not None:
         headers["Retry-After"] = str(max(1, math.ceil(refusal.wait_s)))
     message = _message(refusal, english) + _detail(refusal.detail, english)
-    return Utf8Json({"error": {"code": refusal.code, "message": message}}, status, headers)
+    return Utf8Json(refusal.beside | {"error": {"code": refusal.code, "message": message}}, status, headers)
 
 
 def _message(refusal: Refusal, english: bool) -> str:

@@ -44,6 +44,7 @@ class GenerationBody(BaseModel):
     seed: WholeNumber | None = None
     service_class: StrictStr | None = None
     off_peak: Any = None
+    sensitive_word_check: Any = None
 
     @property
     def has_image(self) -> bool:

@@ -23,6 +23,8 @@ async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> 
     if submission.rate is not None:
         house.metrics.accepted(submission.job.priority)
     body = task_body(submission.job) | {"task_status": "PROCESSING"}
+    if submission.warning and not house.settings.strict:
+        body["warning"] = submission.warning
     return Utf8Json(body, headers=rate_headers(submission.rate))
 
 

@@ -165,6 +165,7 @@ JOB_ERRORS = {
         "视频生成多次异常终止，任务不再重试",
         "Rendering ended abnormally too often; the task is not retried",
     ),
+    "content_refused": ("1301", TABLE["1301"].zh, TABLE["1301"].en),
     "start_too_late": ("1234", "排队超时，任务未能开始", "The task could not start in time"),
     "run_too_long": ("1234", "任务执行超时", "The task was not done in time"),
 }
@@ -180,6 +181,7 @@ DETAILS = {
     "image_format": ("：图片不是可用的 png 或 jpeg", ": the image is not a usable png or jpeg"),
     "image_size": ("：图片过大", ": the image is too large"),
     "image_fetch": ("：图片地址无法访问", ": the image cannot be fetched from its address"),
+    "user_throttled": ("：该终端用户被限速", ": this end user is throttled"),
     "key_scope": ("：该密钥没有所需的权限范围", ": the key lacks the scope for it"),
     "key_network": ("：该密钥不能从此网络使用", ": the key may not be used from this network"),
     "key_model": ("：该密钥不能使用此模型", ": the key may not use this model"),

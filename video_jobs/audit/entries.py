@@ -37,6 +37,7 @@ def _of_job(job: dict[str, Any] | None) -> dict[str, Any]:
         "parameters": parameters,
         "body_sha256": job["body_hash"],
         "image_sha256": image.get("sha256"),
+        "policy": (job.get("policy") or {}).get("verdicts") or None,
         "prompt": spec["prompt"],
     }
 
@@ -53,5 +54,7 @@ def _of_outcome(outcome: dict[str, Any] | None) -> dict[str, Any]:
         "gpu_seconds": None if spent is None else round(spent, 3),
         "result_sha256": {name: digest for name, digest in hashes.items() if digest} or None,
         "weights_checksum": rendered["weights_checksum"],
+        "moderation": rendered["stages"].get("moderation"),
+        "reason": rendered["stages"].get("moderation_reason"),
         "rendered_prompt": rendered["prompt"],
     }
