@@ -37,6 +37,7 @@ def engine_command(settings: WorkerSettings) -> list[str]:
     command += ["--models", str(settings.state / "models"), "--device", settings.device]
     command += ["--checkpoint", settings.checkpoint, "--log-level", settings.log_level]
     command += ["--catalogue", str(settings.catalogue)] if settings.catalogue else []
+    command += ["--text-encoder", settings.text_encoder]
     command += ["--memory", settings.memory, "--attention", settings.attention, "--compile", settings.compile]
     command += ["--compile-cache", str(settings.state / "compiled"), "--ranks", str(settings.gpus_per_job)]
     command += ["--accept-unknown-prompts"] if settings.accept_unknown_prompts else []

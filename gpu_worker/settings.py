@@ -19,6 +19,9 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
     memory: Literal["auto", "80", "48", "24", "16"] = "auto"
     """What stays on the GPU, for a card of so many GB; `auto` looks at what is free."""
 
+    text_encoder: Literal["auto", "device", "visit", "cpu", "int8"] = "auto"
+    """Where the text encoder works, if not where `memory` has it; `int8` halves its memory and needs torchao."""
+
     attention: Literal["auto", "sdpa", "cudnn", "flash", "efficient", "flex", "flash3", "sage", "math"] = "auto"
     """The attention kernel; `auto` times those that work here and takes the fastest."""
 

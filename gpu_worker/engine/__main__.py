@@ -113,7 +113,7 @@ def main() -> None:
     # Before loading: the others load at the same time.
     crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:
-        model = load_model(args.model, args.models, device, args.memory)
+        model = load_model(args.model, args.models, device, args.memory, args.text_encoder)
         check_checksum(model, catalogue.checkpoints[args.checkpoint])
     except ModelUnavailable as error:
         # An operator's mistake, or a hub that is away: the reason is the news, not our stack.
@@ -143,6 +143,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--catalogue", type=Path, help="an operator's catalogue file")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--memory", default="auto", help="auto, or a preset by its name")
+    parser.add_argument("--text-encoder", default="auto", help="auto, device, visit, cpu or int8")
     parser.add_argument("--attention", default="auto", help="auto, or a kernel by its name")
     parser.add_argument("--compile", default="auto", help="auto (on a GPU), on, or off")
     parser.add_argument("--compile-cache", type=Path, help="folder of compiled code")

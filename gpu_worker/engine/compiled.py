@@ -4,8 +4,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import torch
-
 
 def use_cache_folder(folder: Path) -> None:
     """Where compiled code is kept. To be said before anything is compiled."""
@@ -21,6 +19,6 @@ def compile_blocks(transformer: Any, backend: str = "inductor") -> None:
             block.compile(backend=backend, dynamic=True)
 
 
-def graphs() -> int:
-    """How many were compiled in this process."""
-    return int(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+def uncompile_blocks(transformer: Any) -> None:
+    for block in transformer.transformer_blocks:
+        block._compiled_call_impl = None

@@ -75,7 +75,7 @@ def main() -> None:
     if args.compile_cache:
         use_cache_folder(args.compile_cache)
     device = pick_device(args.device if args.device == "cpu" else f"{args.device}:{args.rank}")
-    model = load_model(args.model, args.models, device, args.memory, with_text=False)
+    model = load_model(args.model, args.models, device, args.memory, text="none")
     ranks = join(args.rank, args.world, args.meeting, device, args.branches)
     tuned = Tuned(model, Options(args.attention, args.compiled), ranks)
     tuned.choose_kernels()

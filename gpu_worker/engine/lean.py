@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from gpu_worker.engine.memory import PRESETS, lower_than, preset_named
+from gpu_worker.engine.memory import lower_than, preset_named, rank_of
 from gpu_worker.engine.model import Model
 
 VISITING = preset_named("24")
@@ -13,7 +13,7 @@ VISITING = preset_named("24")
 def lean(model: Model) -> Iterator[None]:
     """Parts visit the device in turn, and the decoder works in tiles; lower still where that is so already."""
     before = model.memory
-    is_roomy = PRESETS.index(before) < PRESETS.index(VISITING)
+    is_roomy = rank_of(before) < rank_of(VISITING)
     model.settle(VISITING if is_roomy else lower_than(before) or before)
     try:
         yield

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from tqdm import tqdm
 from transformers import AutoTokenizer, T5EncoderModel
 
-from gpu_worker.engine.memory import GB, Place, choose_preset
+from gpu_worker.engine.memory import GB, Place, choose_preset, with_text
 from gpu_worker.engine.model import Model, home_of
+from gpu_worker.engine.precision import lower_text
 from gpu_worker.engine.text import check_tokenizer
 from gpu_worker.engine.tiny import tiny_model_folder
 from gpu_worker.weights.hubs import PARTS
@@ -33,13 +35,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(name: str, models: Path, device: torch.device, memory: str = "auto", with_text: bool = True) -> Model:
-    """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`."""
-    preset = choose_preset(memory, free_bytes(device))
+def load_model(name: str, models: Path, device: torch.device, memory: str = "auto", text: str = "auto") -> Model:
+    """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`.
+
+    `text` is where the text encoder works, if not where the memory preset has it; a follower needs `none`.
+    """
+    has_text = text != "none"
+    preset = with_text(choose_preset(memory, free_bytes(device)), text if has_text else "auto")
     logger.info("memory preset", extra={"preset": preset.name, "free_gb": round((free_bytes(device) or 0) / GB, 1)})
     folders = find_pipelines(_folder(name, models))
     first = next(iter(folders.values()))
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+    # Reading it all takes as long as loading it: both at once.
+    checksum = ThreadPoolExecutor(1).submit(weights_checksum, folders)
     tokenizer = AutoTokenizer.from_pretrained(first / "tokenizer")
     check_tokenizer(tokenizer)
     # Only on a terminal; a log keeps its lines.
@@ -55,10 +63,10 @@ def load_model(name: str, models: Path, device: torch.device, memory: str = "aut
 
     vae = part(AutoencoderKLCogVideoX, first / "vae", preset.vae)
     set_tiles(vae)
+    encoder = part(T5EncoderModel, first / "text_encoder", preset.text) if has_text else torch.nn.Identity()
     loaded = Model(
         tokenizer=tokenizer,
-        # A follower gets embeddings from its leader.
-        text_encoder=part(T5EncoderModel, first / "text_encoder", preset.text) if with_text else torch.nn.Identity(),
+        text_encoder=lower_text(encoder) if text == "int8" else encoder,
         vae=vae,
         transformers={
             mode: _with_large_grid(part(CogVideoXTransformer3DModel, folder / "transformer", preset.transformer))
@@ -71,7 +79,7 @@ def load_model(name: str, models: Path, device: torch.device, memory: str = "aut
         image_scale=_image_scale(folders.get("i2v", first)),
         device=device,
         revision=first.parent.name if len(folders) > 1 else first.name,
-        checksum=weights_checksum(folders),
+        checksum=checksum.result(),
     )
     loaded.settle(preset)
     return loaded

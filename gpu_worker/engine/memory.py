@@ -1,6 +1,6 @@
 """Where the model's parts live for how much device memory, and what a clip will need."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 GB = 1e9
@@ -91,8 +91,17 @@ def choose_preset(wanted: str, free_bytes: float | None) -> MemoryPreset:
     return next(preset for preset in PRESETS if preset.free_gb * GB <= free_bytes)
 
 
+def with_text(preset: MemoryPreset, place: str) -> MemoryPreset:
+    """The text encoder elsewhere than the preset has it; `auto` and `int8` leave it there."""
+    return preset if place in ("auto", "int8") else replace(preset, text=Place(place))
+
+
+def rank_of(preset: MemoryPreset) -> int:
+    return [known.name for known in PRESETS].index(preset.name)
+
+
 def lower_than(preset: MemoryPreset) -> MemoryPreset | None:
-    rest = PRESETS[PRESETS.index(preset) + 1 :]
+    rest = PRESETS[rank_of(preset) + 1 :]
     return rest[0] if rest else None
 
 

@@ -35,6 +35,16 @@ def lowered(transformer: Any, precision: str) -> Any:
     return variant
 
 
+def lower_text(encoder: Any) -> Any:
+    """The text encoder with eight-bit weights: half of its memory. As it was, with a line that says why, if not."""
+    try:
+        torchao = importlib.import_module("torchao.quantization")
+        torchao.quantize_(encoder, torchao.Int8WeightOnlyConfig())
+    except (ImportError, AttributeError, AssertionError, NotImplementedError) as exc:
+        logger.warning("text encoder not in int8", extra={"why": str(exc)})
+    return encoder
+
+
 def _torchao(precision: str, device: torch.device) -> tuple[Any, Any]:
     if precision == "fp8" and not _can_fp8(device):
         raise PrecisionUnusable("fp8 needs a GPU of compute capability 8.9 or more")

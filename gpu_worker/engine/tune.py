@@ -3,14 +3,14 @@
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from gpu_worker.engine.adapters import Adapters
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.cache import FirstBlockCache
-from gpu_worker.engine.compiled import compile_blocks
+from gpu_worker.engine.compiled import compile_blocks, uncompile_blocks
 from gpu_worker.engine.crew import LeadingPredictor, announce_clip
 from gpu_worker.engine.kernels import Kernel, choose_kernel, sample_of, sdpa
 from gpu_worker.engine.memory import Place
@@ -62,6 +62,13 @@ class Tuned:
     @property
     def is_compiled(self) -> bool:
         return self._options.compile
+
+    def stop_compiling(self, why: Exception) -> None:
+        """A machine without a C compiler, say: slower, but it works."""
+        logger.warning("blocks not compiled", extra={"why": f"{type(why).__name__}: {str(why)[:300]}"})
+        self._options = replace(self._options, compile=False)
+        for transformer in [*self.model.transformers.values(), *self.variants]:
+            uncompile_blocks(transformer)
 
     def choose_kernels(self) -> None:
         """The exact one and the one for presets that allow rounding; once, before the first clip."""

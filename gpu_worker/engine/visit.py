@@ -29,6 +29,8 @@ def settle(module: Any, device: torch.device) -> None:
     module.to(device)
     if device.type == "cpu" and torch.cuda.is_available():
         for holder, name, tensor in _tensors(module):
+            if type(tensor.data) is not torch.Tensor:
+                continue  # Eight-bit tensors are several in one.
             pinned = tensor.data.pin_memory()
             holder[name] = nn.Parameter(pinned, requires_grad=False) if isinstance(tensor, nn.Parameter) else pinned
 

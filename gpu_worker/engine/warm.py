@@ -19,10 +19,24 @@ def warm_up(renderer: Renderer, catalogue: Catalogue, checkpoint: str) -> dict[s
     renderer.tuned.choose_kernels()
     chosen = time.monotonic()
     plans = served_plans(catalogue, checkpoint)
-    for plan in plans if renderer.tuned.is_compiled else plans[:1]:
-        for mode in renderer.model.transformers:
-            take_step(renderer, plan, mode)
+    if renderer.tuned.is_compiled:
+        _take_steps(renderer, plans)
+    # Not compiled, or not any more.
+    if not renderer.tuned.is_compiled:
+        _take_steps(renderer, plans[:1])
     return {"kernels": round(chosen - started, 3), "warm-up": round(time.monotonic() - chosen, 3)}
+
+
+def _take_steps(renderer: Renderer, plans: list[RenderPlan]) -> None:
+    try:
+        for plan in plans:
+            for mode in renderer.model.transformers:
+                take_step(renderer, plan, mode)
+    except (OSError, RuntimeError) as exc:
+        # The compiler's errors are RuntimeErrors of its own; so is a device's lack of memory.
+        if not renderer.tuned.is_compiled or isinstance(exc, torch.OutOfMemoryError):
+            raise
+        renderer.tuned.stop_compiling(exc)
 
 
 def served_plans(catalogue: Catalogue, checkpoint: str) -> list[RenderPlan]:

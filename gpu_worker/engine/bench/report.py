@@ -54,8 +54,8 @@ def _row(
         "steps": one.steps,
         "steps_measured": len(one.seconds),
         "denoise_s": round(one.denoise_s, 3),
-        "of_stock": round(one.denoise_s / base.denoise_s, 3) if base else None,
-        "of_exact": round(one.denoise_s / exact.denoise_s, 3) if exact else None,
+        "of_stock": _share(one, base, device),
+        "of_exact": _share(one, exact, device),
         "tflops": round(tflops, 3),
         "of_peak": round(tflops / peak, 3) if peak else None,
         "blocks": one.blocks,
@@ -64,6 +64,12 @@ def _row(
         "used": one.used,
     }
     return row | _difference(one, exact)
+
+
+def _share(one: Measured, other: Measured | None, device: torch.device) -> float | None:
+    if other is None:
+        return None
+    return round(one.effort(device) / other.effort(device), 3)
 
 
 def _difference(one: Measured, exact: Measured | None) -> dict[str, Any]:
@@ -108,6 +114,7 @@ def markdown(said: dict[str, Any]) -> str:
     lines = [f"# {said['title']}", "", f"`{said['command']}` on {said['date']}: {said['device']}; {versions}.", ""]
     lines += ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     lines += ["| " + " | ".join(_cells(row)) + " |" for row in said["rows"]]
+    lines += ["", "Shares are of processor time: the machine is shared."] if said["device"].startswith("CPU") else []
     extrapolated = any(row["extrapolated"] for row in said["rows"])
     lines += ["", "`*` extrapolated from the steps that were measured."] if extrapolated else []
     return "\n".join([*lines, ""])

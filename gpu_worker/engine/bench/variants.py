@@ -35,6 +35,9 @@ class Measured:
     seconds: list[float] = field(default_factory=list)
     """Of each step that was taken."""
 
+    work_s: float = 0.0
+    """Processor seconds of all steps: on a shared CPU the wall clock tells what others did."""
+
     blocks: int = 0
     peak_bytes: int = 0
     decode_s: float = 0.0
@@ -55,6 +58,10 @@ class Measured:
     @property
     def denoise_s(self) -> float:
         return self.step_s * self.steps if self.is_extrapolated else sum(self.seconds)
+
+    def effort(self, device: torch.device) -> float:
+        """Of denoising; on a CPU in processor time."""
+        return self.work_s if device.type == "cpu" and not self.is_extrapolated else self.denoise_s
 
     @property
     def video_s(self) -> float:
@@ -151,7 +158,7 @@ def _timing(found: Measured, task: Task, device: torch.device) -> Iterator[Calla
     """Gives what is to be called after each step; it ends the run after enough of them."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
-    before = [_now(device)]
+    before, worked = [_now(device)], time.process_time()
 
     def clock(step: int, latents: torch.Tensor) -> None:
         now = _now(device)
@@ -162,6 +169,7 @@ def _timing(found: Measured, task: Task, device: torch.device) -> Iterator[Calla
 
     with suppress(Enough):
         yield clock
+    found.work_s = time.process_time() - worked
     found.peak_bytes = peak_bytes(device)
 
 

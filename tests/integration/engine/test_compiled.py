@@ -1,7 +1,5 @@
 """Compiled blocks are really compiled, once for all shapes, and give what the plain ones give."""
 
-from pathlib import Path
-
 import pytest
 
 pytest.importorskip("torch")
@@ -13,6 +11,10 @@ from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.compiled import compile_blocks
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.predict import Conditions, Predictor
+from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.tune import Options
+from gpu_worker.engine.warm import served_plans, warm_up
+from video_jobs.catalogue import load_catalogue
 
 pytestmark = [
     pytest.mark.worker,
@@ -46,7 +48,7 @@ def test_one_graph_serves_every_block_step_and_shape(model: Model) -> None:
     assert (after_first, counter.frame_count) == (1, 1)
 
 
-def test_compiled_blocks_give_what_plain_ones_give(model: Model, tmp_path: Path) -> None:
+def test_compiled_blocks_give_what_plain_ones_give(model: Model) -> None:
     torch._dynamo.reset()
     transformer = model.transformers["t2v"]
     install(transformer, FusedAttention())
@@ -56,3 +58,29 @@ def test_compiled_blocks_give_what_plain_ones_give(model: Model, tmp_path: Path)
 
     assert torch.allclose(predicted(transformer), plain, atol=1e-4)
     assert all(block._compiled_call_impl is not None for block in transformer.transformer_blocks)
+
+
+def test_machine_that_cannot_compile_renders_all_the_same(
+    model: Model, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch._dynamo.reset()
+
+    def no_compiler(*_: object) -> object:
+        raise OSError("gcc is not installed")
+
+    monkeypatch.setattr("gpu_worker.engine.tune.compile_blocks", lambda part: compile_blocks(part, no_compiler))
+    renderer = Renderer(model, options=Options(compile=True))
+
+    seconds = warm_up(renderer, load_catalogue(), "tiny")
+
+    assert not renderer.tuned.is_compiled
+    assert "gcc is not installed" in caplog.records[-1].why  # type: ignore[attr-defined]
+    assert all(block._compiled_call_impl is None for block in model.transformers["t2v"].transformer_blocks)
+    assert seconds["warm-up"] > 0
+
+
+def test_warm_up_meets_the_ends_of_what_is_served() -> None:
+    plans = served_plans(load_catalogue(), "cogvideox-1.5-5b")
+
+    assert {(plan.width * plan.height, plan.num_frames) for plan in plans} == {(768 * 768, 81), (1360 * 768, 161)}
+    assert {plan.preset for plan in plans} == {"speed", "quality"}

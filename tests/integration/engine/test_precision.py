@@ -9,10 +9,13 @@ pytest.importorskip("torch")
 import torch
 
 from gpu_worker.engine.attention import FusedAttention, install
+from gpu_worker.engine.load import load_model, pick_device
+from gpu_worker.engine.memory import Place, lower_than, preset_named
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.precision import PrecisionUnusable, lowered
 from gpu_worker.engine.predict import Conditions, Predictor
 from gpu_worker.engine.render import Clip, Renderer
+from gpu_worker.engine.text import encode_prompt
 from tests.integration.engine.plans import small_plan
 
 pytestmark = pytest.mark.worker
@@ -70,3 +73,21 @@ def test_what_the_device_cannot_do_falls_back_with_a_line(
 
     assert "precision not used" in caplog.text
     assert renderer.used["precision"] == "native"
+
+
+def test_text_encoder_in_eight_bits_says_nearly_the_same(models: Path) -> None:
+    pytest.importorskip("torchao")
+    native, lower = (load_model("tiny", models, pick_device("cpu"), "24", text=text) for text in ("auto", "int8"))
+
+    kinds = {type(part).__name__ for part in lower.text_encoder.parameters()}
+    exact, rounded = (encode_prompt(model, "a red ball", 64) for model in (native, lower))
+
+    assert "Int8Tensor" in kinds
+    assert 0 < float((exact - rounded).norm() / exact.norm()) < 0.05
+
+
+def test_text_encoder_works_where_it_is_told_to(models: Path) -> None:
+    model = load_model("tiny", models, pick_device("cpu"), "80", text="cpu")
+
+    assert (model.memory.text, model.memory.transformer, model.memory.name) == (Place.CPU, Place.DEVICE, "80")
+    assert lower_than(model.memory) == preset_named("48")
