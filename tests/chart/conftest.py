@@ -78,9 +78,9 @@ class Helm:
         assert "error" not in said, said["error"]
         return [Rendered(step, said["live"]) for step in said["steps"]]
 
-    def refusal(self, values: dict, kubernetes: str = VERSIONS[-1]) -> str:
-        """Why these values are refused."""
-        return self._ask({"kubernetes": kubernetes, "steps": [values]}).get("error", "")
+    def refusal(self, *steps: dict, kubernetes: str = VERSIONS[-1]) -> str:
+        """Why these values, or the last step of this upgrade, are refused."""
+        return self._ask({"kubernetes": kubernetes, "steps": steps}).get("error", "")
 
     def close(self) -> None:
         assert self.process.stdin is not None

@@ -28,6 +28,13 @@ RESOURCES = {
     "gateway.networking.k8s.io/v1": {"httproutes": "HTTPRoute"},
 }
 CLUSTER_WIDE = {"priorityclasses"}
+# What the API refuses to change, by plural: a patch may not name it.
+FIXED = {
+    "deployments": [("spec", "selector")],
+    "jobs": [("spec", "selector"), ("spec", "template")],
+    "statefulsets": [("spec", "selector"), ("spec", "serviceName"), ("spec", "volumeClaimTemplates")],
+    "persistentvolumeclaims": [("spec", "accessModes"), ("spec", "storageClassName")],
+}
 VERBS = ["create", "get", "list", "patch", "update", "delete", "watch"]
 
 
@@ -134,6 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def on_patch(self, key: tuple, body: dict) -> tuple[int, dict]:
         found = self.fake.objects[key]
+        for path in FIXED.get(key[1], []):
+            if held(body, path) is not None:
+                why = f"{'.'.join(path)}: field is immutable"
+                return _status(HTTPStatus.UNPROCESSABLE_ENTITY, "Invalid", why)
         if "strategic" in self.headers["Content-Type"]:
             # Lists are merged by name there; the tests look at what an upgrade renders, not at the merge.
             found = body | {name: found[name] for name in ("apiVersion", "kind", "metadata") if name not in body}
@@ -144,6 +155,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.fake.objects.pop(key, None) is None:
             return _status(HTTPStatus.NOT_FOUND, "NotFound", key[3])
         return 200, {"kind": "Status", "apiVersion": "v1", "status": "Success"}
+
+
+def held(body: dict, path: tuple[str, ...]) -> object:
+    found: object = body
+    for name in path:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def merge(old: dict, new: dict) -> dict:

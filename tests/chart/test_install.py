@@ -49,6 +49,24 @@ def test_the_least_deployment_upgrades_to_each_and_back(helm: Helm, deployment: 
     assert names(back.objects) == names(helm.install(least, kubernetes=kubernetes).objects)
 
 
+def test_nothing_that_the_api_holds_fixed_changes_with_labels_and_versions(helm: Helm) -> None:
+    """The fake API refuses such a change, as the real one does."""
+    values = overlay(ci_values("production"), {"valkey": {"enabled": True}, "redis": {"existingSecret": ""}})
+    later = {"commonLabels": {"team": "video"}}
+
+    before, after = helm.upgrade(values, overlay(values, later))
+
+    assert before.one("Job")["metadata"]["name"] != after.one("Job")["metadata"]["name"]
+
+
+def test_the_fake_api_refuses_what_is_fixed(helm: Helm) -> None:
+    trial = {"valkey": {"enabled": True}, "store": {"type": "folder"}}
+
+    said = helm.refusal(trial, overlay(trial, {"store": {"folder": {"accessMode": "ReadWriteOncePod"}}}))
+
+    assert "spec.accessModes: field is immutable" in said
+
+
 def test_selectors_never_change_in_an_upgrade(helm: Helm) -> None:
     def selectors(rendered: Rendered) -> dict[str, dict]:
         return {found["metadata"]["name"]: found["spec"]["selector"] for found in rendered.all("Deployment")}

@@ -143,3 +143,13 @@ def test_policies_can_be_left_to_others(helm: Helm) -> None:
 
     assert rendered.all("NetworkPolicy") == []
     assert "No NetworkPolicies" in rendered.notes
+
+
+def test_the_operators_api_is_closed_until_someone_is_named(helm: Helm) -> None:
+    closed, opened = helm.install(ci_values("minimal")), helm.install(ci_values("production"))
+
+    assert 8001 not in ports(policy(closed, "gateway")["ingress"])
+    (rule,) = [rule for rule in policy(opened, "gateway")["ingress"] if ports([rule]) == {8001}]
+    assert rule["from"] == ci_values("production")["networkPolicy"]["operators"]
+    assert [port["name"] for port in closed.one("Service", "-gateway")["spec"]["ports"]] == ["http"]
+    assert [port["name"] for port in closed.one("Service", "-gateway-admin")["spec"]["ports"]] == ["admin"]

@@ -8,6 +8,7 @@ import yaml
 
 from gpu_worker.settings import WorkerSettings
 from server.settings import GatewaySettings
+from video_jobs.declared import parse
 
 from .conftest import CHART, ROOT, Helm, Rendered, ci_values, overlay
 
@@ -93,7 +94,7 @@ def test_workers_understand_every_value(helm: Helm, monkeypatch: pytest.MonkeyPa
 
 def test_the_chart_s_defaults_are_the_program_s(helm: Helm) -> None:
     """Where they differ, it is on purpose and written here."""
-    on_purpose = {"HOST", "METRICS_PORT", "STORE", "STATE", "SCRATCH", "WORKER_PORT"}
+    on_purpose = {"HOST", "ADMIN_PORT", "METRICS_PORT", "STORE", "STATE", "SCRATCH", "WORKER_PORT"}
     rendered = helm.install(ci_values("minimal"))
     for suffix, kind in (("-gateway", GatewaySettings), ("-tiny", WorkerSettings)):
         for name, value in told(rendered, suffix).items():
@@ -101,9 +102,22 @@ def test_the_chart_s_defaults_are_the_program_s(helm: Helm) -> None:
             if field is None or name.removeprefix("COGVIDEOX_") in on_purpose or name.endswith("_FILE"):
                 continue
             default = field.get_default(call_default_factory=True)
-            same = str(default).lower() == value.lower() or (default in (None, "", frozenset()) and value == "")
+            same = str(default).lower() == value.lower() or (value == "" and not default)
             assert same or numbers(default, value) or name.startswith("COGVIDEOX_S3_"), name
 
 
 def numbers(default: object, value: str) -> bool:
     return isinstance(default, int | float) and not isinstance(default, bool) and float(default) == float(value)
+
+
+def test_tenants_reach_running_gateways_as_a_folder(helm: Helm) -> None:
+    """A single file of a ConfigMap would never change in a pod."""
+    rendered = helm.install(ci_values("production"))
+    spec = rendered.one("Deployment", "-gateway")["spec"]["template"]["spec"]
+    (mount,) = [mount for mount in spec["containers"][0]["volumeMounts"] if mount["name"] == "tenants"]
+    declared = parse(rendered.one("ConfigMap", "-tenants")["data"]["tenants.yaml"])
+
+    assert told(rendered, "-gateway")["COGVIDEOX_TENANTS_FILE"] == f"{mount['mountPath']}/tenants.yaml"
+    assert "subPath" not in mount
+    assert declared.tenants["studio"].plan in declared.plans
+    assert "COGVIDEOX_TENANTS_FILE" not in told(helm.install(ci_values("minimal")), "-gateway")

@@ -18,7 +18,22 @@
   "IMAGE_FETCH_SECONDS" .Values.gateway.imageFetchSeconds
   "IMAGE_ALLOW" (join "," .Values.gateway.imageAllow)
   "REFUSE_UNAVAILABLE" (toString .Values.gateway.refuseUnavailable)
+  "MAX_TENANT_IMAGES" (int .Values.gateway.maxTenantImages)
+  "IMAGE_WEBP" (toString .Values.gateway.imageWebp)
+  "MAX_SIZE" .Values.gateway.maxSize
+  "MAX_DURATION" (int .Values.gateway.maxDuration)
+  "OFFER_AUDIO" (toString .Values.gateway.offerAudio)
+  "MAX_WAIT_SECONDS" (int64 .Values.gateway.maxWaitSeconds)
+  "START_WITHIN_S" (int64 .Values.gateway.startWithinSeconds)
+  "RUN_LIMIT_S" (int64 .Values.gateway.runLimitSeconds)
+  "RETENTION_DAYS" .Values.gateway.retentionDays
+  "CORS_ORIGINS" (join "," .Values.gateway.corsOrigins)
+  "TRUSTED_PROXIES" (join "," .Values.gateway.trustedProxies)
+  "ADMIN_PORT" (int .Values.gateway.adminPort)
 -}}
+{{- if .Values.tenants -}}
+{{- $_ := set $env "TENANTS_FILE" "/etc/cogvideox/tenants/tenants.yaml" -}}
+{{- end -}}
 {{- range $name, $value := $env }}
 - name: COGVIDEOX_{{ $name }}
   value: {{ $value | toString | quote }}

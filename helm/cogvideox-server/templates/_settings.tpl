@@ -18,9 +18,6 @@ COGVIDEOX_CATALOGUE: /etc/cogvideox/catalogue/catalogue.toml
 {{- if hasKey .Values.configFiles "settings.toml" }}
 COGVIDEOX_CONFIG: /etc/cogvideox/files/settings.toml
 {{- end }}
-{{- if hasKey .Values.configFiles "tenants.yaml" }}
-COGVIDEOX_TENANTS_FILE: /etc/cogvideox/files/tenants.yaml
-{{- end }}
 {{- with .Values.rewriter }}
 {{- with .localModel }}
 COGVIDEOX_REWRITER_LOCAL_MODEL: {{ . | quote }}

@@ -22,7 +22,10 @@ cogvideox-server/route: {{ .pool.checkpoint }}
   "WORKER_PORT" "9100"
   "GRACE_SECONDS" .graceSeconds
   "LEASE_SECONDS" .leaseSeconds
+  "CHECKPOINT_SECONDS" .checkpointSeconds
+  "RETRY_SECONDS" .retrySeconds
   "HANG_FACTOR" .hangFactor
+  "HANG_FLOOR_SECONDS" .hangFloorSeconds
 -}}
 {{- range $name, $value := $env }}
 - name: COGVIDEOX_{{ $name }}
