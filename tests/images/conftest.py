@@ -11,7 +11,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,17 @@ def gateway(buildah: Buildah, base: str) -> str:
 @pytest.fixture(scope="session")
 def worker(buildah: Buildah, base: str) -> str:
     return buildah.build("worker", f"--build-arg=BASE={base}", "--build-arg=TORCH=cpu")
+
+
+@pytest.fixture(scope="session")
+def container(buildah: Buildah) -> Callable[[str], str]:
+    """One container of each image for the whole run: a copy of it takes as long as its size says."""
+
+    @cache
+    def of(image: str) -> str:
+        return buildah("from", "--pull-never", f"localhost/{image}")
+
+    return of
 
 
 def config_of(buildah: Buildah, image: str) -> dict:
