@@ -2,7 +2,7 @@
 #   docker build -f deploy/worker.Dockerfile -t cogvideox-server/worker:0.1.0 .
 # On a CPU, from an index of CPU builds of torch:
 #   docker build -f deploy/worker.Dockerfile -t cogvideox-server/worker:0.1.0-cpu \
-#     --build-arg BASE=python:3.12-slim-bookworm --build-arg TORCH=cpu --build-arg TORCH_INDEX=https://… .
+#     --build-arg BASE=python:3.12-slim-bookworm --build-arg COMPILER= --build-arg TORCH=cpu --build-arg TORCH_INDEX=URL .
 ARG BASE=nvidia/cuda:13.0.1-base-ubuntu24.04
 
 # A CUDA image brings no Python, a Python image no CUDA: either will do.
@@ -34,6 +34,12 @@ RUN /opt/tools/bin/pip wheel --quiet --no-cache-dir --no-deps --no-build-isolati
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o /opt/venv/sbom.cdx.json /opt/venv/bin/python
 
 FROM python
+# Triton compiles what it launches kernels with on the spot: without a C compiler torch.compile falls back. Empty for CPUs.
+ARG COMPILER="gcc libc6-dev python3-dev"
+# hadolint ignore=DL3008,SC2086
+RUN if [ -n "${COMPILER}" ]; then \
+        apt-get update && apt-get install -y --no-install-recommends ${COMPILER} && rm -rf /var/lib/apt/lists/*; \
+    fi
 LABEL org.opencontainers.image.title="CogVideoX Server: worker" \
       org.opencontainers.image.description="Renders CogVideoX videos: a job id in, a video in the store" \
       org.opencontainers.image.version="0.1.0" \

@@ -104,7 +104,7 @@ def gateway(buildah: Buildah, base: str) -> str:
 
 @pytest.fixture(scope="session")
 def worker(buildah: Buildah, base: str) -> str:
-    return buildah.build("worker", f"--build-arg=BASE={base}", "--build-arg=TORCH=cpu")
+    return buildah.build("worker", f"--build-arg=BASE={base}", "--build-arg=TORCH=cpu", "--build-arg=COMPILER=")
 
 
 @pytest.fixture(scope="session")

@@ -123,6 +123,7 @@ def test_a_gateway_and_a_worker_make_a_video_and_end_when_told(
     env |= {"COGVIDEOX_PORT": str(http), "COGVIDEOX_LINK_KEY_FILE": "/keys/link.key", "OMP_NUM_THREADS": "2"}
     env |= {"COGVIDEOX_WORKER_PORT": str(health), "COGVIDEOX_PUBLIC_URL": f"http://127.0.0.1:{http}"}
     mounts = {results: RESULTS, keys: "/keys", shared / "make_video.py": "/make_video.py"}
+    began = time.time()
     with contextlib.ExitStack() as started:
 
         def start(image: str, *command: str) -> subprocess.Popen:
@@ -144,6 +145,20 @@ def test_a_gateway_and_a_worker_make_a_video_and_end_when_told(
 
         assert stop(rendering, 40) == 0, logs(buildah)
         assert stop(serving, 20) == 0, logs(buildah)
+    for image in (gateway, worker):
+        assert written_since(began, Path(buildah("mount", container(image)))) == []
+
+
+def written_since(began: float, root: Path) -> list[str]:
+    """Files outside the volumes that an orchestrator gives: there are none, so the root can be read-only."""
+    given = ("proc", "sys", "dev", "tmp", "run", "var/lib/cogvideox", "etc/hosts", "etc/resolv.conf")
+    found = []
+    for folder, _, names in os.walk(root):
+        for path in (Path(folder) / name for name in names):
+            inner = str(path.relative_to(root))
+            if not inner.startswith(given) and path.lstat().st_mtime > began:
+                found.append(inner)
+    return found
 
 
 def owner_of(process: subprocess.Popen) -> int:
