@@ -105,7 +105,7 @@ def test_a_trial_keeps_its_keys_over_an_upgrade(helm: Helm) -> None:
     first, second = helm.upgrade(trial, trial)
 
     assert secrets(first) == secrets(second)
-    assert set(secrets(second)["rel-cogvideox-server-secrets"]) == {"master.key", "link.key"}
+    assert set(secrets(second)["rel-cogvideox-server-secrets"]) == {"master.key", "link.key", "audit.key"}
     assert set(secrets(second)["rel-cogvideox-server-valkey"]) == {"password", "redis-url"}
 
 

@@ -79,6 +79,7 @@ def test_workers_never_see_the_keys_of_the_gateway(rendered: Rendered) -> None:
         if deployment["metadata"]["labels"]["app.kubernetes.io/component"] == "worker":
             assert "master.key" not in str(deployment)
             assert "link.key" not in str(deployment)
+            assert "audit.key" not in str(deployment)
 
 
 def test_liveness_asks_only_whether_the_loop_turns(rendered: Rendered) -> None:

@@ -29,6 +29,11 @@ SENSELESS = {
     "no Redis": ({"redis": {"existingSecret": ""}}, "set redis.existingSecret"),
     "two Redis": ({"valkey": {"enabled": True}}, "set only one of redis.url"),
     "no master key": ({"keys": {"master": {"existingSecret": ""}}}, "set keys.master.existingSecret"),
+    "no audit key": ({"keys": {"audit": {"existingSecret": ""}}}, "set keys.audit.existingSecret"),
+    "an audit that anyone may read": (
+        {"links": {"mode": "public", "base": "https://cdn.example"}},
+        "set audit.bucket",
+    ),
     "a short key": ({"keys": {"link": {"existingSecret": "", "value": "c2hvcnQ="}}}, "openssl rand -base64 32"),
     "no bucket": ({"store": {"s3": {"bucket": ""}}}, "set store.s3.bucket"),
     "half a pair of keys": ({"store": {"s3": {"credentials": {"accessKeyId": "a"}}}}, "secretAccessKey"),

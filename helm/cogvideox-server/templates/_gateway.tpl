@@ -9,6 +9,10 @@
   "PREFIX" .Values.gateway.prefix
   "MASTER_KEY_FILE" "/run/secrets/cogvideox/master.key"
   "LINK_KEY_FILE" "/run/secrets/cogvideox/link.key"
+  "AUDIT_KEY_FILE" "/run/secrets/cogvideox/audit.key"
+  "AUDIT_PROMPTS" .Values.audit.prompts
+  "AUDIT_CHECKPOINT_SECONDS" .Values.audit.checkpointSeconds
+  "AUDIT_BACKLOG" (int64 .Values.audit.backlog)
   "STRICT" (toString .Values.gateway.strict)
   "ALLOW_UNSAFE_REDIS" (toString .Values.redis.allowUnsafe)
   "MAX_PROMPT_CHARACTERS" (int64 .Values.gateway.maxPromptCharacters)
@@ -31,6 +35,9 @@
   "TRUSTED_PROXIES" (join "," .Values.gateway.trustedProxies)
   "ADMIN_PORT" (int .Values.gateway.adminPort)
 -}}
+{{- with .Values.audit.bucket -}}
+{{- $_ := set $env "AUDIT_S3_BUCKET" . -}}
+{{- end -}}
 {{- if .Values.tenants -}}
 {{- $_ := set $env "TENANTS_FILE" "/etc/cogvideox/tenants/tenants.yaml" -}}
 {{- end -}}

@@ -123,5 +123,6 @@ imagePullSecrets:
 {{- define "cogvideox.checksums" -}}
 checksum/settings: {{ include (print .Template.BasePath "/settings-configmap.yaml") . | sha256sum }}
 checksum/files: {{ printf "%s%s" .Values.catalogue (toJson .Values.configFiles) | sha256sum }}
-checksum/secrets: {{ toJson (list .Values.redis .Values.keys .Values.store.s3.credentials .Values.rewriter.apiKey) | sha256sum }}
+# By scrypt: who may read pods but no Secrets must not be able to guess a short password from its digest.
+checksum/secrets: {{ derivePassword 1 "long" (toJson (list .Values.redis .Values.keys .Values.store.s3.credentials .Values.rewriter.apiKey)) .Release.Name "checksum" | sha256sum }}
 {{- end -}}

@@ -54,6 +54,7 @@
 {{- $made := .Values.valkey.enabled }}
 {{- include "cogvideox.secretSource" (dict "root" . "from" .Values.keys.master "name" "master.key" "made" $made) }}
 {{- include "cogvideox.secretSource" (dict "root" . "from" .Values.keys.link "name" "link.key" "made" $made) }}
+{{- include "cogvideox.secretSource" (dict "root" . "from" .Values.keys.audit "name" "audit.key" "made" $made) }}
 {{- end -}}
 
 {{/* A key of a trial: kept from the Secret that is there, made once otherwise. Base64 either way. */}}

@@ -39,6 +39,9 @@
 {{- if and (eq .Values.links.mode "public") (not .Values.links.base) }}
 - links.mode is public without a base: set links.base to the URL under which the bucket's keys can be read.
 {{- end }}
+{{- if and (eq .Values.links.mode "public") (not .Values.audit.bucket) }}
+- links.mode is public, and the audit would lie in the same bucket for anyone to read: set audit.bucket.
+{{- end }}
 {{- if and (has .Values.links.mode (list "presigned" "public")) (ne .Values.store.type "s3") }}
 - links.mode is {{ .Values.links.mode }}, but there is no bucket: set store.type=s3, or links.mode=auto.
 {{- end }}
