@@ -15,6 +15,11 @@ MISSPELT = {
     "a cache nobody knows": ({"modelCache": {"type": "nfs"}}, "value must be one of 'none'"),
     "a name Kubernetes refuses": ({"pools": [{"name": "GPU_1"}]}, "does not match pattern"),
     "a short digest": ({"image": {"gateway": {"digest": "sha256:12"}}}, "does not match pattern"),
+    "a number in the environment": (
+        {"gateway": {"extraEnv": [{"name": "A", "value": 1}]}},
+        "got number, want string",
+    ),
+    "a port that is taken": ({"gateway": {"adminPort": 8000}}, "gateway/adminPort"),
     "weights without a checksum": (
         {"weights": {"items": [{"path": "a", "repo": "o/r", "revision": "main", "sha256": {}}]}},
         "minProperties",
@@ -48,6 +53,15 @@ SENSELESS = {
     ),
     "a KMS key without KMS": ({"store": {"s3": {"sseKeyId": "k"}}}, "store.s3.sse=aws:kms"),
     "links to the own machine": ({"ingress": {"enabled": True, "hosts": ["a.b"]}}, "set publicUrl"),
+    "operators let in with everybody": (
+        {
+            "publicUrl": "https://a.b",
+            "ingress": {"enabled": True, "hosts": ["a.b"]},
+            "gateway": {"prefix": "", "adminPort": 0},
+        },
+        "set gateway.adminPort",
+    ),
+    "tenants that are not YAML": ({"tenants": "plans: {"}, "tenants is not YAML"),
     "an ingress without a host": ({"publicUrl": "https://a.b", "ingress": {"enabled": True}}, "set ingress.hosts"),
     "a route without a gateway": ({"publicUrl": "https://a.b", "httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
     "no time to drain": ({"gateway": {"terminationGracePeriodSeconds": 10}}, "at least 17"),

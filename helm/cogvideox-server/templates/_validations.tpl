@@ -64,6 +64,12 @@
 {{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (contains "127.0.0.1" .Values.publicUrl) }}
 - Result links would point at {{ .Values.publicUrl }}: set publicUrl to what clients reach the gateway by, for instance https://video.example.com.
 {{- end }}
+{{- if and (or .Values.ingress.enabled .Values.httpRoute.enabled) (not .Values.gateway.prefix) (not .Values.gateway.adminPort) }}
+- Without a prefix everything is let in, the operators' API too: set gateway.adminPort to a port of its own, or gateway.prefix.
+{{- end }}
+{{- if hasKey (fromYaml .Values.tenants) "Error" }}
+- tenants is not YAML: {{ get (fromYaml .Values.tenants) "Error" }}. Correct it; gateways would go on with what they knew.
+{{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.hosts) }}
 - ingress.enabled without a host: set ingress.hosts.
 {{- end }}
