@@ -81,13 +81,14 @@ def test_gateways_understand_every_value(
 
 
 def test_workers_understand_every_value(helm: Helm, monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
-    pool = {"pools": [{"name": "a", "leaseSeconds": 7.5, "offload": True, "graceSeconds": 90}]}
+    pool = {"pools": [{"name": "a", "leaseSeconds": 7.5, "memory": "24", "graceSeconds": 90, "gpu": {"count": 2}}]}
     rendered = helm.install(overlay(overlay(ci_values("minimal"), FOLDER | REWRITER), pool))
     start(rendered, "-a", monkeypatch, secret)
 
     settings = WorkerSettings()
 
-    assert (settings.lease_seconds, settings.grace_seconds, settings.offload) == (7.5, 90, True)
+    assert (settings.lease_seconds, settings.grace_seconds, settings.memory) == (7.5, 90, "24")
+    assert settings.gpus_per_job == 2
     assert (settings.store, str(settings.scratch_folder)) == ("folder", "/scratch")
     assert (settings.rewriter_url, settings.rewriter_model) == ("http://r/v1", "m")
 

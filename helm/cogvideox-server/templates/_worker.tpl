@@ -16,7 +16,10 @@ cogvideox-server/route: {{ .pool.checkpoint }}
   "CHECKPOINT" .checkpoint
   "MODEL" .model
   "DEVICE" .device
-  "OFFLOAD" .offload
+  "MEMORY" .memory
+  "ATTENTION" .attention
+  "COMPILE" .compile
+  "GPUS_PER_JOB" (max 1 (int .gpu.count))
   "SCRATCH" "/scratch"
   "SCRATCH_MIN_FREE_MB" (int64 .scratchMinFreeMb)
   "WORKER_PORT" "9100"

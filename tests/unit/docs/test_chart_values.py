@@ -113,6 +113,14 @@ def resolve(schema: dict, part: dict) -> dict:
     return schema["definitions"][part["$ref"].rpartition("/")[2]] if "$ref" in part else part
 
 
+def test_a_pool_may_say_all_that_the_defaults_say() -> None:
+    schema = json.loads(SCHEMA.read_text())
+    one = resolve(schema, schema["properties"]["pools"]["items"])
+    every = resolve(schema, schema["properties"]["poolDefaults"])
+
+    assert one["properties"] == {"name": one["properties"]["name"], **every["properties"]}
+
+
 def test_the_schema_is_closed() -> None:
     schema = json.loads(SCHEMA.read_text())
     open_ones = []
