@@ -26,7 +26,7 @@ def open_shop(store: JobStore, folder: Path, step_s: float = 0.01) -> Workshop:
         finisher=Child("finisher", [*argv, "finisher", "--step-s", str(step_s)]),
         rewriter=None,
         scratch=Scratch(folder / "scratch", 0),
-        pace=Pace(load_catalogue(), hang_factor=10, hang_floor_s=1),
+        pace=Pace(load_catalogue(), hang_factor=10, hang_floor_s=20),
         checkpoint_every_s=3600,
     )
 

@@ -14,6 +14,7 @@ from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import close_shop, open_shop
 from video_jobs.job import Claim, JobRecord, JobState, Stage
 from video_jobs.store import JobStore
+from video_jobs.workers import WorkerRegistry
 
 
 def is_denoising(record: JobRecord) -> bool:
@@ -27,11 +28,11 @@ def worker_of(record: JobRecord) -> str:
 async def test_job_of_a_stopped_worker_goes_on_within_seconds_from_where_it_was(
     store, queue_job, start_worker, wait, final
 ) -> None:
-    first = start_worker(engine_step_s=0.3)
+    first = start_worker(engine_step_s=1.0)
     job = await queue_job()
     await wait(store, job, is_denoising)
     start_worker(engine_step_s=0.01)
-    await asyncio.sleep(1)
+    await both_ready(WorkerRegistry(store.redis))
 
     told = time.monotonic()
     first.process.terminate()
@@ -46,6 +47,12 @@ async def test_job_of_a_stopped_worker_goes_on_within_seconds_from_where_it_was(
     assert record.rendered.stages["resumed"] == f"step {again.checkpoint_step}"
     assert (record.engine_deaths, record.lost_leases) == (0, 0)
     assert await asyncio.to_thread(first.process.wait, 5) == 0
+
+
+async def both_ready(registry: WorkerRegistry) -> None:
+    async with asyncio.timeout(10):
+        while len(await registry.ready()) < 2:
+            await asyncio.sleep(0.02)
 
 
 async def test_job_of_a_killed_worker_goes_on_from_its_last_checkpoint(

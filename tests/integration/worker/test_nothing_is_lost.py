@@ -143,7 +143,7 @@ async def test_out_of_memory_is_answered_with_less_before_it_costs_an_attempt(sh
 
 
 async def test_hung_engine_is_ended_by_measured_steps_and_the_history_says_so(shop: Workshop, queue_job) -> None:
-    shop.pace.hang_floor_s = 0.3
+    shop.pace.hang_floor_s = 1.0
     job = await queue_job(prompt="hang@4")
 
     async with asyncio.timeout(10):
@@ -156,7 +156,7 @@ async def test_hung_engine_is_ended_by_measured_steps_and_the_history_says_so(sh
 
 
 async def test_third_hang_is_poison(shop: Workshop, queue_job) -> None:
-    shop.pace.hang_floor_s = 0.2
+    shop.pace.hang_floor_s = 1.0
     job = await queue_job(prompt="hang@2")
 
     for _ in range(3):

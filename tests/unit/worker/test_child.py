@@ -67,7 +67,7 @@ async def until_ready(child: Child) -> None:
 
 async def test_child_that_tells_the_same_again_and_again_is_ended(engine: Child, tmp_path: Path) -> None:
     with pytest.raises(EngineHung):
-        await engine.run(render("mumble", tmp_path), lambda: 0.3, lambda _: None)
+        await engine.run(render("mumble", tmp_path), lambda: 1.0, lambda _: None)
 
     assert not engine.is_ready
 
