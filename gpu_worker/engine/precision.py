@@ -24,7 +24,9 @@ def lowered(transformer: Any, precision: str) -> Any:
     # One block at a time: the native weights are never held twice as a whole.
     blocks = nn.ModuleList()
     for block in transformer.transformer_blocks:
-        lower = copy.deepcopy(block)
+        # Not the processor: all blocks of all precisions attend by the same one.
+        processor = block.attn1.processor
+        lower = copy.deepcopy(block, {id(processor): processor})
         try:
             convert(lower, config, filter_fn=_is_heavy)
         except (AssertionError, RuntimeError, ValueError, NotImplementedError) as exc:

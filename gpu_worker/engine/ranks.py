@@ -125,6 +125,8 @@ def join(rank: int, world: int, meeting: Path, device: torch.device, branches: i
     # Neither the host's name nor other networks: all ranks are on this machine.
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "nccl" if device.type == "cuda" else "gloo"
+    if device.type == "cuda":
+        torch.cuda.set_device(rank)
     dist.init_process_group(backend, init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=FOREVER)
     branches = branches or (2 if world % 2 == 0 else 1)
     sharers = world // branches

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,12 @@ from safetensors.torch import save_file
 from gpu_worker.engine.adapters import Adapters, read_adapter
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.model import Model
+from gpu_worker.engine.process import Child
+from gpu_worker.engine.protocol import Render
 from gpu_worker.engine.render import Clip, Renderer
 from tests.integration.engine.plans import small_plan
 from video_jobs.errors import ModelUnavailable
+from video_jobs.job import RenderPlan
 
 pytestmark = pytest.mark.worker
 CPU = torch.device("cpu")
@@ -145,3 +149,35 @@ def test_what_is_not_the_named_adapter_is_refused(model: Model, tmp_path: Path, 
         Adapters(model.transformers["t2v"], CPU).hold(sha256, path, 1.0)
 
     assert same(weights(model.transformers["t2v"]), before)
+
+
+CATALOGUE = """
+[models."cogvideox-2:interior"]
+like = "cogvideox-2"
+lora = {{ checkpoint = "tiny", file = "{file}", sha256 = "{sha256}" }}
+"""
+
+
+async def test_the_engine_serves_an_adapter_of_the_operators_catalogue(models: Path, tmp_path: Path) -> None:
+    path, sha256 = adapter_file(tmp_path)
+    own = tmp_path / "own.toml"
+    own.write_text(CATALOGUE.format(file=path.name, sha256=sha256))
+    argv = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", "tiny", "--models", str(models)]
+    engine, clips = Child("engine", [*argv, "--device", "cpu", "--catalogue", str(own)]), []
+
+    def job(token: str, plan: RenderPlan) -> Render:
+        fields = {"job_id": "7", "token": token, "prompt": "a red ball", "plan": plan, "seed": 3}
+        return Render.model_validate(fields | {"frames_path": str(tmp_path / "frames.npy")})
+
+    try:
+        for token, adapter in (("1:a", ""), ("2:b", "cogvideox-2:interior"), ("3:c", "")):
+            plan = small_plan(adapter=adapter, adapter_sha256=sha256 if adapter else "")
+            await engine.run(job(token, plan), lambda: 600.0, lambda _: None)
+            clips.append((tmp_path / "frames.npy").read_bytes())
+        ready = engine.ready
+    finally:
+        await engine.kill()
+
+    assert clips[0] == clips[2] != clips[1]
+    assert ready is not None
+    assert {"imports", "load", "kernels", "warm-up"} == ready.start_seconds.keys()

@@ -9,6 +9,7 @@ pytest.importorskip("torch")
 import torch
 
 from gpu_worker.engine.attention import FusedAttention, install
+from gpu_worker.engine.kernels import Kernel, sdpa
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.memory import Place, lower_than, preset_named
 from gpu_worker.engine.model import Model
@@ -91,3 +92,23 @@ def test_text_encoder_works_where_it_is_told_to(models: Path) -> None:
 
     assert (model.memory.text, model.memory.transformer, model.memory.name) == (Place.CPU, Place.DEVICE, "80")
     assert lower_than(model.memory) == preset_named("48")
+
+
+def test_eight_bit_blocks_attend_by_the_kernel_of_the_plan(model: Model, tmp_path: Path) -> None:
+    pytest.importorskip("torchao")
+    renderer, calls = Renderer(model), {"exact": 0, "approximate": 0}
+
+    def counted(name: str) -> Kernel:
+        def attend(*tensors: torch.Tensor) -> torch.Tensor:
+            calls[name] += 1
+            return sdpa(*tensors)
+
+        return Kernel(name, attend)
+
+    renderer.tuned.exact, renderer.tuned.approximate = counted("exact"), counted("approximate")
+    for is_approximate in (False, True):
+        plan = small_plan(precision="int8", approximate_attention=is_approximate)
+        renderer.render(Clip(plan, "a red ball", None, 3), tmp_path / "f.npy", lambda *_: None)
+
+    assert calls == {"exact": 20, "approximate": 20}
+    assert renderer.used["attention"] == "approximate"
