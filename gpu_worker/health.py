@@ -26,6 +26,7 @@ class WorkerHealth:
 
         gauge("jobs", "Jobs in this worker's hands.", lambda: len(worker.runs))
         gauge("ready", "1 while this worker takes jobs.", lambda: float(self.is_ready))
+        gauge("device_busy", "1 while a job holds the device.", lambda: float(worker.is_rendering))
         gauge("model_load_seconds", "From the engine's start until it was ready.", lambda: worker.engine_start_s)
         gauge("scratch_free_bytes", "Room on the scratch disk.", worker.scratch_free)
 

@@ -37,9 +37,6 @@ class WorkerMetrics:
         self._memory = Gauge(
             "cogvideox_worker_device_memory_bytes", "The most device memory of the last render.", registry=registry
         )
-        self._busy = Counter(
-            "cogvideox_worker_device_busy_seconds", "Seconds that jobs held the device.", registry=registry
-        )
         self._reaped = Counter(
             "cogvideox_reaped", "Jobs handed on or ended because a lease or a deadline ran out.", registry=registry
         )
@@ -63,9 +60,6 @@ class WorkerMetrics:
             self._stages.labels(stage).observe(seconds)
         if record is not None:
             self._jobs.labels(_class(record)).observe(max(0.0, time.time() - record.accepted_ms / 1000))
-
-    def held_device(self, seconds: float) -> None:
-        self._busy.inc(seconds)
 
     def reaped(self, job_ids: list[str]) -> None:
         self._reaped.inc(len(job_ids))

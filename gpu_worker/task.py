@@ -42,7 +42,10 @@ logger = logging.getLogger(__name__)
 
 
 class JobRun:
-    """One attempt at one job. `free_device` is called as soon as the next job may render; `others` still end here."""
+    """One attempt at one job. `free_device` is called as soon as the next job may be claimed; `others` still end here.
+
+    That is when denoising is over: the next job's picture and prompt are made ready while this one is decoded.
+    """
 
     def __init__(
         self,
@@ -58,7 +61,7 @@ class JobRun:
         self._watch: Watch | None = None
         self._checkpoints = Checkpoints(shop.store, shop.results, claim)
         self._folder = shop.scratch.path(claim)
-        self._is_rendered = False
+        self._is_rendered = self._is_suspect = False
         self._drained_by = 0.0
         self._record: JobRecord | None = None
         self._rendered = Rendered()
@@ -110,15 +113,15 @@ class JobRun:
         # However this attempt ends, the rewrite of an earlier one stays in the record.
         self._rendered = record.rendered
         # What took a whole worker down may do so again, and must take no neighbour with it: it runs alone.
-        is_suspect = record.lost_leases > 0
-        if is_suspect and self._others:
+        self._is_suspect = record.lost_leases > 0
+        if self._is_suspect and self._others:
             await self._unless_ended(asyncio.wait(self._others, timeout=ALONE_SECONDS))
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
         self._shop.metrics.rendered(record.job.plan.steps, done.stage_seconds, done.peak_memory_bytes)
         await self._check_prompt(record)
         self._is_rendered = True
-        if not is_suspect:
+        if not self._is_suspect:
             self._free_device()
         video, cover = self._folder / "video.mp4", self._folder / "cover.jpg"
         finished = await self._finish(record, frames, video, cover)
@@ -140,7 +143,6 @@ class JobRun:
         # Shielded: a cancelled job must not cost the next one a start.
         ready = await self._unless_ended(asyncio.shield(self._shop.engine.start()))
         versions = {name: value for name, value in ready.versions.items() if name in Rendered.model_fields}
-        self._shop.adapter = record.job.plan.adapter
         digest = record.job.plan.digest()
         self._rendered = self._rendered.model_copy(update={"preset_digest": digest, **versions})
         await self._prepare(record)
@@ -156,6 +158,14 @@ class JobRun:
             checkpoint_every_s=self._shop.checkpoint_every_s,
             is_lean=any(attempt.ended_by == OutOfGpuMemory.code for attempt in record.attempts),
         )
+        await self._unless_ended(self._shop.rendering.acquire())
+        try:
+            return await self._on_device(job)
+        finally:
+            self._shop.rendering.release()
+
+    async def _on_device(self, job: Render) -> Done:
+        self._shop.adapter = job.plan.adapter
         try:
             return await self._in_child(self._shop.engine, self._from_here(job))
         except OutOfGpuMemory as error:
@@ -228,6 +238,8 @@ class JobRun:
 
     def _heard(self, message: Message) -> None:
         if isinstance(message, Progress) and self._watch is not None:
+            if message.stage is Stage.DECODE and not self._is_suspect:
+                self._free_device()
             self.lease.note(message.stage, self._watch.note(message))
         elif isinstance(message, Checkpointed):
             self._checkpoints.carry(message)

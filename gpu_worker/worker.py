@@ -7,7 +7,6 @@ import logging
 import os
 import secrets
 import socket
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -73,6 +72,10 @@ class VideoWorker(Worker):  # type: ignore[misc]
     @property
     def engine_start_s(self) -> float:
         return self._shop.engine.start_s
+
+    @property
+    def is_rendering(self) -> bool:
+        return self._shop.rendering.locked()
 
     def scratch_free(self) -> float:
         return self._shop.scratch.free_bytes()
@@ -171,13 +174,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
         return True
 
     def _take(self, claim: Claim) -> None:
-        taken = time.monotonic()
-
-        def free_device() -> None:
-            self._shop.metrics.held_device(time.monotonic() - taken)
-            self._device.release()
-
-        run = JobRun(self._shop, claim, _once(free_device), list(self.tasks.values()))
+        run = JobRun(self._shop, claim, _once(self._device.release), list(self.tasks.values()))
         self.runs[claim.job_id] = run
         task = asyncio.create_task(self.run_job(claim.job_id, 0))
         self.tasks[claim.job_id] = task

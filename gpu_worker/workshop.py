@@ -28,4 +28,5 @@ class Workshop:
 
     content: ContentCheck = field(default_factory=ContentCheck)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
+    rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -32,7 +32,12 @@ def expressions() -> list[str]:
 def exported() -> set[str]:
     """The names of every series that the processes have."""
     worker = SimpleNamespace(
-        runs={}, trouble=lambda: None, metrics=WorkerMetrics(), engine_start_s=0.0, scratch_free=lambda: 0.0
+        runs={},
+        trouble=lambda: None,
+        metrics=WorkerMetrics(),
+        engine_start_s=0.0,
+        is_rendering=False,
+        scratch_free=lambda: 0.0,
     )
     pages = [generate_latest(GatewayMetrics().registry), WorkerHealth(worker)._page("/metrics")[1]]  # type: ignore[arg-type]
     families = re.findall(r"^# TYPE (\w+) (\w+)$", b"\n".join(pages).decode(), re.M)

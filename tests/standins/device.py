@@ -10,7 +10,7 @@ from gpu_worker.engine.serve import JobLoop
 from video_jobs.errors import EngineFault
 from video_jobs.job import Stage
 
-STEPS = 20
+STEPS, DENOISING = 20, 16
 
 
 def main() -> None:
@@ -26,7 +26,8 @@ def main() -> None:
         began = time.monotonic()
         for step in range(STEPS):
             time.sleep(args.seconds / STEPS)
-            loop.tell(Progress(job_id=job.job_id, token=job.token, stage=Stage.DENOISE, done=step + 1, total=STEPS))
+            stage = Stage.DENOISE if step + 1 < DENOISING else Stage.DECODE
+            loop.tell(Progress(job_id=job.job_id, token=job.token, stage=stage, done=step + 1, total=STEPS))
         with args.diary.open("a") as diary:
             diary.write(f"{began} {time.monotonic()}\n")
         Path(job.frames_path).write_bytes(b"frames")

@@ -109,8 +109,8 @@ async def readiness(port: int) -> httpx2.Response:
 class SlowToAnswer(JobStore):
     """Claims at once, and is long about saying so."""
 
-    async def claim(self, worker: str, routes: object, nonce: str | None = None) -> Claim | None:
-        claim = await super().claim(worker, routes, nonce)  # type: ignore[arg-type]
+    async def claim(self, worker: str, routes: object, nonce: str | None = None, adapter: str = "") -> Claim | None:
+        claim = await super().claim(worker, routes, nonce, adapter)  # type: ignore[arg-type]
         await asyncio.sleep(0.5)
         return claim
 
@@ -120,8 +120,8 @@ class Forgetful(JobStore):
 
     lost = 0
 
-    async def claim(self, worker: str, routes: object, nonce: str | None = None) -> Claim | None:
-        claim = await super().claim(worker, routes, nonce)  # type: ignore[arg-type]
+    async def claim(self, worker: str, routes: object, nonce: str | None = None, adapter: str = "") -> Claim | None:
+        claim = await super().claim(worker, routes, nonce, adapter)  # type: ignore[arg-type]
         if claim is not None and self.lost % 2 == 0:
             self.lost += 1
             raise ConnectionError("the answer was lost")

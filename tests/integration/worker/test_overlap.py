@@ -1,4 +1,4 @@
-"""The device never waits for finishing, encoding or uploading: only for the next job's claim."""
+"""The device never waits for finishing, encoding or uploading, nor for the next job's picture and prompt."""
 
 import asyncio
 import sys
@@ -12,14 +12,26 @@ from gpu_worker.worker import VideoWorker
 from tests.integration.worker.shop import STANDIN
 from video_jobs.store import JobStore
 
-JOBS, RENDER_SECONDS, FINISH_STEP_SECONDS = 20, 2.0, 0.1
+JOBS, RENDER_SECONDS, FINISH_STEP_SECONDS, REWRITE_SECONDS = 20, 2.0, 0.1, 0.2
 DEVICE = STANDIN.with_name("device.py")
 
 
+class SlowRewriter:
+    """Answers as slowly as a model behind an endpoint may."""
+
+    name = "slow"
+
+    async def rewrite(self, prompt: str) -> str:
+        await asyncio.sleep(REWRITE_SECONDS)
+        return prompt.upper()
+
+
 @pytest.mark.timeout(300)
+@pytest.mark.parametrize("rewriter", [None, SlowRewriter()])
 async def test_twenty_queued_jobs_keep_the_device_busy(
-    store: JobStore, shop: Workshop, queue_job, wait, tmp_path: Path
+    rewriter: SlowRewriter | None, store: JobStore, shop: Workshop, queue_job, wait, tmp_path: Path
 ) -> None:
+    shop.rewriter = rewriter  # type: ignore[assignment]
     diary = tmp_path / "diary"
     said = ["--seconds", str(RENDER_SECONDS), "--diary", str(diary)]
     shop.engine = Child("engine", [sys.executable, str(DEVICE), *said])

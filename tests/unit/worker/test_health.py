@@ -17,7 +17,9 @@ def worker() -> SimpleNamespace:
     """What the listener asks of a worker."""
     metrics = WorkerMetrics()
     metrics.ended("succeeded", {"denoise": 2.0})
-    return SimpleNamespace(runs={}, trouble=lambda: None, metrics=metrics, engine_start_s=3.5, scratch_free=lambda: 1e9)
+    return SimpleNamespace(
+        runs={}, trouble=lambda: None, metrics=metrics, engine_start_s=3.5, is_rendering=True, scratch_free=lambda: 1e9
+    )
 
 
 @pytest.fixture
