@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
 
-from cogvideox_server.options import add_audit, add_doctor, add_jobs, add_plan, add_queue
+from cogvideox_server.options import add_audit, add_doctor, add_jobs, add_plan, add_queue, add_users
 from cogvideox_server.tenancy import add_keys, add_tenants
 
 
@@ -34,6 +34,9 @@ def build_parser() -> argparse.ArgumentParser:
     add_doctor(commands.add_parser("doctor", help="check this machine and say what to do", description=_DOCTOR))
     add_audit(commands.add_parser("audit", help="check, search and erase the audit", description=_AUDIT), OneLineParser)
     _add_bench(commands.add_parser("bench", help="measure the engine on this machine", description=_BENCH))
+    add_users(
+        commands.add_parser("users", help="warn, throttle or block an end user", description=_USERS), OneLineParser
+    )
     commands.add_parser("version", help="print the version", description="Print the version.")
     return parser
 
@@ -52,6 +55,7 @@ _AUDIT = (
     "The audit trail: every change of a job, refusals, links given out and operators' calls, chained and signed. "
     "Redis and the exported files are read as one."
 )
+_USERS = "Measures against one end user (user_id) of a tenant, by way of Redis. They hold at once and are audited."
 _DOCTOR = (
     "Check Python, settings, Redis, the store, device, model, tokenizer, clock, port and disk, and say what to do "
     "about each failure. Exit 1 if one fails."

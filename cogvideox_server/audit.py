@@ -46,8 +46,9 @@ async def _office(args: argparse.Namespace) -> "AsyncIterator[AuditOffice]":
 
     settings = read_settings(AuditSettings)
     settings = settings.model_copy(update={"state": args.state} if args.state else {})
-    if not settings.audit_key.is_file():
-        raise ValueError(f"{settings.audit_key} is not there: name the state folder, or COGVIDEOX_AUDIT_KEY_FILE")
+    held = settings.audit_key_file or settings.master_key
+    if not held.is_file():
+        raise ValueError(f"{held} is not there: name the state folder, or COGVIDEOX_MASTER_KEY_FILE")
     named = read_settings(QueueSettings).redis_url.get_secret_value()
     redis = lazy_redis(find_redis(args.redis_url, settings.state) or named)
     try:

@@ -4,6 +4,8 @@ import argparse
 import os
 from pathlib import Path
 
+from cogvideox_server.tenancy import seconds
+
 
 def first_of(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
@@ -157,3 +159,39 @@ def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
     erase.add_argument("--tenant", required=True, help="whose end user it is")
     erase.add_argument("--user", required=True, help="the user_id")
     add("key", "print the public key that checkpoints are signed with")
+
+
+def add_users(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser]) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=kind)
+
+    def add(name: str, what: str) -> argparse.ArgumentParser:
+        action = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+        action.add_argument(
+            "--state", type=Path, help="the state folder of `up` (default: COGVIDEOX_STATE, or ./state)"
+        )
+        action.add_argument("--redis-url", help="the Redis to use (default: that of `up`, else COGVIDEOX_REDIS_URL)")
+        return action
+
+    for name, what in (
+        ("warn", "let the user's answers carry a warning"),
+        ("throttle", "let the user send so many requests a minute and no more"),
+        ("block", "refuse the user's new requests"),
+    ):
+        action = add(name, what)
+        _add_user(action)
+        action.add_argument("--reason", required=True, help="what the user is told, and the audit")
+        action.add_argument(
+            "--for", dest="for_s", type=seconds, metavar="TIME", help="until when: 30m, 24h, 7d (default: until lifted)"
+        )
+    actions.choices["throttle"].add_argument(
+        "--per-minute", type=int, default=1, help="requests a minute (default: %(default)s)"
+    )
+    _add_user(add("lift", "end whatever holds for the user"))
+    listing = add("list", "list what holds now")
+    listing.add_argument("--tenant", help="only this tenant's users")
+    listing.add_argument("--json", action="store_true", help="print one JSON line for each user")
+
+
+def _add_user(action: argparse.ArgumentParser) -> None:
+    action.add_argument("--tenant", required=True, help="whose end user it is")
+    action.add_argument("--user", required=True, help="the user_id")

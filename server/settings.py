@@ -40,9 +40,6 @@ class GatewaySettings(QueueSettings, AuditSettings, ModelSettings, PromptSetting
     tenants_file: Path | None = None
     """A YAML file of tenants, plans, limits and policies; applied at the start and whenever it changes."""
 
-    master_key_file: Path | None = None
-    """The key that seals API-key secrets; `master.key` in the state folder when not set."""
-
     strict: bool = False
     """Only what the hosted API has: no progress in results, no listing, cancelling or model list."""
 
@@ -131,7 +128,3 @@ class GatewaySettings(QueueSettings, AuditSettings, ModelSettings, PromptSetting
     @classmethod
     def check_networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(str(ip_network(network, strict=False)) for network in value)
-
-    @property
-    def master_key(self) -> Path:
-        return self.master_key_file or self.state / "master.key"

@@ -163,8 +163,11 @@ class StoreSettings(Fragment):
 
 
 class AuditSettings(StoreSettings):
+    master_key_file: Path | None = None
+    """The key that seals API-key secrets; `master.key` in the state folder when not set."""
+
     audit_key_file: Path | None = None
-    """The key that signs the audit's checkpoints; `audit.key` in the state folder when not set."""
+    """The key that signs the audit's checkpoints; derived from the master key when not set."""
 
     audit_prompts: Literal["kept", "hashed", "redacted"] = "kept"
     """What the audit keeps of prompts: the text, a keyed hash of it, or its length alone."""
@@ -187,8 +190,8 @@ class AuditSettings(StoreSettings):
         return self
 
     @property
-    def audit_key(self) -> Path:
-        return self.audit_key_file or self.state / "audit.key"
+    def master_key(self) -> Path:
+        return self.master_key_file or self.state / "master.key"
 
 
 class ModelSettings(Fragment):

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Depends
 
-from server.admin import audit, keys, tenants, usage
+from server.admin import audit, keys, tenants, usage, users
 from server.deps import get_operator
 
 router = APIRouter(prefix="/admin/v1", dependencies=[Depends(get_operator)], include_in_schema=False)
@@ -10,3 +10,4 @@ router.include_router(tenants.router)
 router.include_router(keys.router)
 router.include_router(usage.router)
 router.include_router(audit.router)
+router.include_router(users.router)

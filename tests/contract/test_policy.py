@@ -12,9 +12,12 @@ import pytest
 from PIL import Image
 
 from server.deps import House
+from server.grants import KeyTerms, Scope
 from server.settings import GatewaySettings
-from tests.contract.moderation import Service
+from tests.moderation import Service, serving
 from video_jobs.audit.search import Query, search
+from video_jobs.errors import ContentRefused
+from video_jobs.job import JobState, Outcome, Rendered
 from video_jobs.limits import Tenant
 from video_jobs.policy.terms import TenantPolicy
 from video_jobs.policy.users import Measure, Restriction
@@ -25,11 +28,8 @@ OFF = {"sensitive_word_check": {"type": "ALL", "status": "DISABLE"}}
 
 @pytest.fixture
 async def service() -> AsyncIterator[Service]:
-    service = Service()
-    async with await asyncio.start_server(service.answer, "127.0.0.1", 0) as server:
-        service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/judge"
+    async with serving() as service:
         yield service
-        await service.settle()
 
 
 @pytest.fixture
@@ -191,3 +191,40 @@ async def test_verdicts_are_on_record_and_the_matched_word_is_content(client: ht
 async def test_a_missing_list_stops_the_start(redis_url: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="there is no"):
         GatewaySettings(redis_url=redis_url, state=tmp_path, policy_words=(tmp_path / "none.txt",))
+
+
+async def test_a_refused_video_reads_as_the_contract_has_it(client: httpx2.AsyncClient, house: House) -> None:
+    task = (await client.post("/videos/generations", json=BODY)).json()["id"]
+    claim = await house.store.claim("w", ["tiny"])
+    assert claim is not None
+    rendered = Rendered(stages={"moderation": "video refused", "moderation_level": "0", "moderation_reason": "r"})
+    failed = Outcome(state=JobState.FAILED, rendered=rendered, error_code=ContentRefused.code, error_message="no")
+    await house.store.finish(claim, failed)
+
+    body = (await client.get(f"/async-result/{task}")).json()
+
+    assert (body["task_status"], body["error"]["code"]) == ("FAIL", "1301")
+    assert body["contentFilter"] == [{"level": 0, "role": "assistant"}]
+    assert "video_result" not in body
+    await house.audit.sealer.work()
+    ended = [record async for record in search(house.audit.trail, Query(task_id=task, event="failed"))]
+    assert (ended[0]["error_code"], ended[0]["moderation"], ended[0]["reason"]) == (
+        "content_refused",
+        "video refused",
+        "r",
+    )
+
+
+async def test_operators_restrict_end_users(house: House) -> None:
+    key = await house.ring.create("ops", "test", KeyTerms(scopes=frozenset({Scope.ADMIN})))
+    transport = httpx2.ASGITransport(app=house.app, raise_app_exceptions=False)  # type: ignore[attr-defined]
+    headers = {"Authorization": f"Bearer {key}"}
+    async with httpx2.AsyncClient(transport=transport, base_url="http://g/admin/v1", headers=headers) as operator:
+        wanted = {"user_id": "user-1", "measure": "block", "reason": "spam"}
+        assert (await operator.put("/tenants/acme/users", json=wanted)).status_code == 200
+        assert (await operator.put("/tenants/acme/users", json=wanted | {"measure": "shout"})).status_code == 400
+        (held,) = (await operator.get("/tenants/acme/users")).json()["users"]
+        assert (held["measure"], held["reason"], held["by"]) == ("block", "spam", key.partition(".")[0])
+        lifted = await operator.request("DELETE", "/tenants/acme/users", json={"user_id": "user-1"})
+        assert lifted.json()["lifted"]
+        assert (await operator.get("/tenants/acme/users")).json() == {"users": []}

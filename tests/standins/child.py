@@ -91,6 +91,8 @@ class StandIn:
             return
         Path(job.video_path).write_bytes(f"{job.job_id} {job.token}".encode())
         Path(job.cover_path).write_bytes(b"cover")
+        for number in range(job.samples):
+            (Path(job.cover_path).parent / f"sample-{number:05d}.jpg").write_bytes(b"frame %d" % number)
 
 
 def code_of(error: Exception) -> str:

@@ -1,5 +1,6 @@
 """Everything of the audit that a process holds, opened from its settings."""
 
+import hmac
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
@@ -14,6 +15,13 @@ from video_jobs.audit.sealer import Sealer, SealerTerms
 from video_jobs.audit.verify import Trust
 from video_jobs.links import secret_file
 from video_jobs.settings import AuditSettings
+
+
+def signing_key(settings: AuditSettings) -> SigningKey:
+    """The same for every gateway, because all of them have the master key."""
+    if settings.audit_key_file is not None:
+        return SigningKey(secret_file(settings.audit_key_file))
+    return SigningKey(hmac.digest(secret_file(settings.master_key), b"audit signing key", "sha256"))
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,6 @@ class AuditOffice:
 
 
 def open_audit(settings: AuditSettings, redis: Redis) -> AuditOffice:
-    """Makes the signing key where there is none: every gateway must have the same."""
-    ledger, archive, key = Ledger(redis), open_archive(settings), SigningKey(secret_file(settings.audit_key))
+    ledger, archive, key = Ledger(redis), open_archive(settings), signing_key(settings)
     terms = SealerTerms(PromptForm(settings.audit_prompts), settings.audit_checkpoint_seconds, settings.audit_backlog)
     return AuditOffice(ledger, archive, AuditLog(ledger), key, Sealer(ledger, archive, key, terms))

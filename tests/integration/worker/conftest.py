@@ -13,6 +13,7 @@ from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import close_shop, open_shop
 from video_jobs.catalogue import load_catalogue
 from video_jobs.job import Job, JobRecord, VideoSpec
+from video_jobs.policy.terms import JobPolicy
 from video_jobs.store import JobStore
 
 STANDINS = Path(__file__).parents[2] / "standins"
@@ -102,7 +103,7 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Worke
 def queue_job(store: JobStore) -> Callable[..., Awaitable[Job]]:
     catalogue, made = load_catalogue(), iter(range(10**24, 10**25))
 
-    async def queue(using: JobStore = store, **changes: object) -> Job:
+    async def queue(using: JobStore = store, policy: JobPolicy = JobPolicy(), **changes: object) -> Job:  # noqa: B008
         fields = {"model": "cogvideox-2", "prompt": "a cat", "width": 720, "height": 480, "fps": 30}
         spec = VideoSpec.model_validate(fields | {"duration_s": 5, "seed": 1} | changes)
         job_id = str(next(made))
@@ -116,6 +117,7 @@ def queue_job(store: JobStore) -> Callable[..., Awaitable[Job]]:
             plan=catalogue.plan(spec, "tiny"),
             route="tiny",
             cost_s=1.0,
+            policy=policy,
         )
         await using.admit(job.tenant, job.request_id, job.body_hash, job.id)
         await using.accept(job)

@@ -22,7 +22,9 @@ COMMANDS = (
     "tenants|tenants list|tenants plans|tenants show|"
     "tenants set|tenants plan|tenants apply|tenants usage|models|models list|models pull|"
     "models verify|queue|queue status|queue list|queue retry|queue pause|jobs|jobs submit|jobs list|jobs show|"
-    "jobs watch|jobs cancel|jobs download"
+    "jobs watch|jobs cancel|jobs download|"
+    "audit|audit verify|audit search|audit erase|audit key|"
+    "users|users warn|users throttle|users block|users lift|users list"
 )
 
 

@@ -15,6 +15,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 def row(name: str, field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True, validated_data={})
     value = getattr(default, "get_secret_value", lambda: default)()
+    value = ",".join(map(str, value)) if isinstance(value, tuple) else value
     shown = "none" if value in (None, "", (), frozenset()) else f"`{value}`"
     choices = getattr(field.annotation, "__args__", ())
     allowed = " or ".join(f"`{choice}`" for choice in choices if isinstance(choice, str) and choice)

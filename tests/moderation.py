@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 
@@ -44,3 +45,12 @@ class Service:
         said = b"neither yes nor no" if self.trouble == "broken" else said
         status = "500 Oh no" if self.trouble == "failing" else "200 OK"
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(said)}\r\nConnection: close\r\n\r\n".encode() + said)
+
+
+@contextlib.asynccontextmanager
+async def serving() -> AsyncIterator[Service]:
+    service = Service()
+    async with await asyncio.start_server(service.answer, "127.0.0.1", 0) as server:
+        service.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/judge"
+        yield service
+        await service.settle()
