@@ -54,6 +54,9 @@ bench: $(INSTALLED)  ## Measure latency, gateway cost and a whole render; ARGS=-
 prove-limits: $(INSTALLED)  ## Measure what bodies, bombs and slow clients do; ARGS=--write keeps the table
 	$(BIN)/python -P tests/bench/limits.py $(ARGS)
 
+prove-audit: $(INSTALLED)  ## Measure the audit, the word lists and a flood of strangers; ARGS=--write keeps the table
+	$(BIN)/python -P tests/bench/audit.py $(ARGS)
+
 compatibility: $(INSTALLED)  ## Let every client do everything, and write docs/compatibility.md anew
 	WRITE_DOCS=1 $(BIN)/python -m pytest -q tests/compatibility
 
