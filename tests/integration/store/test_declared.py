@@ -8,6 +8,7 @@ import pytest
 
 from video_jobs.declared import BadFile, apply, keep_applied, parse
 from video_jobs.limits import Tenant
+from video_jobs.policy.terms import TenantPolicy
 from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
 
@@ -17,7 +18,7 @@ plans:
     weight: 4
     service_class: interactive
     limits: {requests_per_minute: 600, running: 8, gpu_seconds_per_day: 36000}
-    policy: {sensitive_words: strict}
+    policy: {caller_may_disable: true}
 tenants:
   acme: {plan: gold, title: Acme 股份, limits: {queued: 50}}
   globex: {}
@@ -35,7 +36,7 @@ async def test_file_is_applied_once(book: TenantBook) -> None:
 
     terms = await book.terms("acme")
     assert (terms.weight, terms.service_class, terms.title) == (4, "interactive", "Acme 股份")
-    assert (terms.limits.queued, terms.limits.running, terms.policy) == (50, 8, {"sensitive_words": "strict"})
+    assert (terms.limits.queued, terms.limits.running, terms.policy) == (50, 8, TenantPolicy(caller_may_disable=True))
 
 
 async def test_only_what_changed_is_written_and_what_is_not_named_stays(book: TenantBook) -> None:

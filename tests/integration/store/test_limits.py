@@ -11,6 +11,7 @@ import pytest
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome, Rendered
 from video_jobs.limits import Ask, LimitHit, Limits, Tenant
+from video_jobs.policy.terms import TenantPolicy
 from video_jobs.store import Admission, Charge, JobStore, Verdict
 from video_jobs.tenants import TenantBook
 
@@ -234,7 +235,7 @@ async def test_prediction_learns_from_measured_times(store: JobStore, new_job: N
 async def test_plans_and_tenants_are_read_back_and_written_once(book: TenantBook) -> None:
     await book.add_default_plan()
     await book.add_default_plan()
-    tenant = Tenant(title="Acme", weight=2.5, limits=Limits(queued=None, running=3), policy={"words": "strict"})
+    tenant = Tenant(title="Acme", weight=2.5, limits=Limits(queued=None, running=3), policy=TenantPolicy(lists=("zh",)))
 
     assert await book.put_tenant("acme", tenant)
     assert not await book.put_tenant("acme", tenant)
