@@ -3,15 +3,14 @@
 import argparse
 import asyncio
 import contextlib
-import getpass
 import json
 import secrets
-import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING
 
+from cogvideox_server.operator import operator
 from cogvideox_server.redis import find_redis
 
 if TYPE_CHECKING:
@@ -142,7 +141,7 @@ async def _erase(office: "AuditOffice", args: argparse.Namespace) -> int:
     """Asks the sealer, and is the sealer itself should no gateway be running."""
     from video_jobs.audit.ledger import Erasure
 
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    by = operator()
     wanted = Erasure(id=secrets.token_hex(8), tenant=args.tenant, user_id=args.user, by=by)
     await office.ledger.ask_to_erase(wanted)
     async with asyncio.timeout(ERASE_SECONDS):

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
+from cogvideox_server.operator import note
 from cogvideox_server.redis import find_redis
 
 if TYPE_CHECKING:
@@ -38,6 +39,8 @@ async def _with_ring(
     settings = GatewaySettings(**({"state": args.state} if args.state else {}))
     redis = lazy_redis(find_redis(args.redis_url, settings.state) or settings.redis_url.get_secret_value())
     try:
+        if args.action != "list":
+            await note(redis, f"keys {args.action}", getattr(args, "id", "").partition(".")[0] or args.tenant)
         await act(KeyRing(redis, secret_file(settings.master_key)), TenantBook(JobStore(redis)), args)
         return 0
     except (RedisError, OSError) as error:

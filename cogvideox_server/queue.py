@@ -2,14 +2,13 @@
 
 import argparse
 import asyncio
-import getpass
 import json
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from cogvideox_server.operator import operator
 from cogvideox_server.redis import find_redis
 from video_jobs import keys
 
@@ -75,18 +74,18 @@ async def _show(store: "JobStore", args: argparse.Namespace) -> int:
 
 
 async def _cancel(store: "JobStore", args: argparse.Namespace) -> int:
-    return await _each(args.id, lambda job_id: store.cancel_for_operator(job_id, _operator()), ("cancelled", "asked"))
+    return await _each(args.id, lambda job_id: store.cancel_for_operator(job_id, operator()), ("cancelled", "asked"))
 
 
 async def _retry(store: "JobStore", args: argparse.Namespace) -> int:
     ids = args.id or (await _ids(store, "dead", sys.maxsize) if args.dead else [])
     if not ids and not args.dead:
         return _fail("which job? Name ids, or --dead for all that failed too often")
-    return await _each(ids, lambda job_id: store.retry(job_id, _operator()), ("queued",))
+    return await _each(ids, lambda job_id: store.retry(job_id, operator()), ("queued",))
 
 
 async def _pause(store: "JobStore", args: argparse.Namespace) -> int:
-    changed = await (store.pause if args.action == "pause" else store.resume)(args.route, _operator())
+    changed = await (store.pause if args.action == "pause" else store.resume)(args.route, operator())
     word = "paused" if args.action == "pause" else "resumed"
     print(f"{args.route}: {word}" if changed else f"{args.route}: nothing to do", file=sys.stderr)
     return 0
@@ -140,11 +139,6 @@ def _line(record: "JobRecord") -> str:
     how = record.error_code or (f"{record.stage.value} {record.progress:.0%}" if record.stage else "")
     parts = (record.job.id, record.state.value, f"{age:.0f} s ago", record.job.tenant, record.job.spec.model, how)
     return "\t".join(parts)
-
-
-def _operator() -> str:
-    """Who did it, for the audit."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def _fail(why: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from cogvideox_server.keys import CannotDo
+from cogvideox_server.operator import note
 from cogvideox_server.redis import find_redis
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ async def _with_book(
     named = read_settings(QueueSettings).redis_url.get_secret_value()
     redis = lazy_redis(find_redis(args.redis_url, state) or named)
     try:
+        if args.action in CHANGES:
+            await note(redis, f"tenants {args.action}", _about(args))
         await act(TenantBook(JobStore(redis)), args)
         return 0
     except RedisError as error:
@@ -130,11 +133,20 @@ def _changed(known: "Terms", args: argparse.Namespace, more: tuple[str, ...]) ->
         raise CannotDo(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
+def _about(args: argparse.Namespace) -> str:
+    """What the command line named, for the audit."""
+    left_out = ("command", "action", "state", "redis_url")
+    return json.dumps(
+        {name: value for name, value in vars(args).items() if value and name not in left_out}, default=str
+    )
+
+
 def _fail(why: str) -> int:
     print(f"cogvideox-server tenants: {why}", file=sys.stderr)
     return 1
 
 
+CHANGES = ("set", "plan", "apply")
 ACTIONS = {
     "list": _list,
     "plans": _plans,

@@ -21,6 +21,7 @@ from server.settings import GatewaySettings
 from server.tokens import Caller, authenticate
 from video_jobs.audit.office import AuditOffice
 from video_jobs.links import Links, LinkSigner
+from video_jobs.logs import redact
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
@@ -72,8 +73,8 @@ async def get_operator(request: Request, house: TheHouse) -> Caller:
         raise Refusal("1222", status=404)
     operator = await authorised(request, house, Scope.ADMIN)
     # On record before anything is done: what cannot be audited is not done.
-    call = f"{request.method} {request.url.path}"
-    await house.audit.log.admin(operator.key_id, call, request.url.query, origin_of(operator))
+    call = redact(f"{request.method} {request.url.path}")
+    await house.audit.log.admin(operator.key_id, call, redact(request.url.query), origin_of(operator))
     return operator
 
 

@@ -1,5 +1,6 @@
 """What a caller is told at a limit: the contract's codes, when to come again, and whether a retry may help."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -72,12 +73,12 @@ async def test_limit_answers_with_its_code(
 
 
 async def test_short_wait_is_worth_a_retry(client: httpx2.AsyncClient, limit: Limit) -> None:
-    await limit(requests_per_minute=60)
-    replies = [await post(client) for _ in range(62)]
+    await limit(requests_per_minute=20)
+    replies = await asyncio.gather(*(post(client) for _ in range(40)))
 
-    refused = next(reply for reply in replies if reply.status_code == 429)
-    assert refused.headers["x-should-retry"] == "true"
-    assert refused.headers["Retry-After"] == "1"
+    refused = [reply for reply in replies if reply.status_code == 429]
+    assert {reply.headers["x-should-retry"] for reply in refused} == {"true"}
+    assert all(1 <= int(reply.headers["Retry-After"]) <= 3 for reply in refused)
 
 
 async def test_full_pool_answers_1305(client: httpx2.AsyncClient, house: House) -> None:

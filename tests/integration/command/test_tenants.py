@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from video_jobs import keys
 from video_jobs.catalogue import load_catalogue
 from video_jobs.job import Job, JobState, Outcome, Rendered, VideoSpec
 from video_jobs.queue import open_redis
@@ -31,7 +32,7 @@ def run(redis_url: str, tmp_path: Path) -> object:
     return act
 
 
-def test_keys_are_made_rolled_imported_and_revoked(run) -> None:  # type: ignore[no-untyped-def]
+async def test_keys_are_made_rolled_imported_and_revoked(run, redis_url: str) -> None:  # type: ignore[no-untyped-def]
     options = ["--tenant", "acme", "--name", "web", "--scope", "read", "--expires", "30d", "--model", "cogvideox-2"]
     made = run("keys", "create", *options, "--network", "10.1.2.3/8")
     old = made.stdout.strip()
@@ -50,6 +51,13 @@ def test_keys_are_made_rolled_imported_and_revoked(run) -> None:  # type: ignore
     everything = run("keys", "list").stdout + json.dumps(listed)
     assert not [key for key in (old, new, WHOLE) if key.partition(".")[2] in everything]
     assert run("keys", "list", "--tenant", "globex").stdout == ""
+    redis = await open_redis(redis_url)
+    audited = [json.loads(line) for line in await redis.lrange(keys.AUDIT, 0, -1)]
+    await redis.aclose()
+    calls = ["keys create", "keys roll", "keys import", "keys revoke"]
+    assert [entry["detail"] for entry in audited] == calls
+    assert "@" in audited[0]["key_id"]
+    assert not [key for key in (old, new, WHOLE) if key.partition(".")[2] in str(audited)]
 
 
 def test_mistakes_are_one_line(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]

@@ -1,0 +1,18 @@
+"""Who works on this machine, and the audit's record of what they do to tenants and keys."""
+
+import getpass
+import socket
+
+from redis.asyncio import Redis
+
+
+def operator() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+async def note(redis: Redis, call: str, about: str) -> None:
+    """On record before anything is done: what cannot be audited is not done."""
+    from video_jobs.audit.ledger import Ledger
+    from video_jobs.audit.log import AuditLog
+
+    await AuditLog(Ledger(redis)).admin(operator(), call, about)
