@@ -18,7 +18,7 @@ plans:
     weight: 4
     service_class: interactive
     limits: {requests_per_minute: 600, running: 8, gpu_seconds_per_day: 36000}
-    policy: {caller_may_disable: true}
+    policy: {words: false, moderation: false}
 tenants:
   acme: {plan: gold, title: Acme 股份, limits: {queued: 50}}
   globex: {}
@@ -36,7 +36,11 @@ async def test_file_is_applied_once(book: TenantBook) -> None:
 
     terms = await book.terms("acme")
     assert (terms.weight, terms.service_class, terms.title) == (4, "interactive", "Acme 股份")
-    assert (terms.limits.queued, terms.limits.running, terms.policy) == (50, 8, TenantPolicy(caller_may_disable=True))
+    assert (terms.limits.queued, terms.limits.running, terms.policy) == (
+        50,
+        8,
+        TenantPolicy(words=False, moderation=False),
+    )
 
 
 async def test_only_what_changed_is_written_and_what_is_not_named_stays(book: TenantBook) -> None:

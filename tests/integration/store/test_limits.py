@@ -235,7 +235,7 @@ async def test_prediction_learns_from_measured_times(store: JobStore, new_job: N
 async def test_plans_and_tenants_are_read_back_and_written_once(book: TenantBook) -> None:
     await book.add_default_plan()
     await book.add_default_plan()
-    tenant = Tenant(title="Acme", weight=2.5, limits=Limits(queued=None, running=3), policy=TenantPolicy(lists=("zh",)))
+    tenant = Tenant(title="Acme", weight=2.5, limits=Limits(queued=None, running=3), policy=TenantPolicy(words=False))
 
     assert await book.put_tenant("acme", tenant)
     assert not await book.put_tenant("acme", tenant)
