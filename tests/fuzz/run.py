@@ -20,7 +20,7 @@ from tests.fuzz.campaign import Campaign, Tally
 from tests.gateway import Gateway
 from tests.standins.ender import stand_in_worker
 
-CASES, PROCESSES = 50_000, 6
+CASES, PROCESSES = 50_000, 10
 
 
 def campaign(gateway: Gateway, number: int, cases: int, tallies: "multiprocessing.Queue[Tally]") -> None:
