@@ -30,7 +30,7 @@ def schemas(offers: Mapping[str, Offer], settings: GatewaySettings) -> dict[str,
         },
         **asked,
         "Image": _image(),
-        "Task": _task(),
+        "Task": _task(settings.strict),
         "Result": _result(settings.strict),
         "Error": _error(),
         **({} if settings.strict else {"Page": _page(), "Deleted": _deleted(), "Models": _models()}),
@@ -72,7 +72,7 @@ def _request(model: str, offer: Offer, settings: GatewaySettings) -> Schema:
         "watermark_enabled": _flag(settings),
         "request_id": _text(1, MAX_REQUEST_ID, "Yours, and unique: the same body under it makes one task only."),
         "user_id": _text(USER_ID_LENGTHS[0], USER_ID_LENGTHS[-1], "Your end user."),
-        "sensitive_word_check": {"description": "Accepted and ignored."},
+        "sensitive_word_check": {"description": '`{"status": "DISABLE"}` counts where the tenant may say so.'},
         "off_peak": {"description": "`true` lets others go first."},
     }
     if not settings.strict:
@@ -135,8 +135,9 @@ def _named() -> dict[str, Schema]:
     }
 
 
-def _task() -> Schema:
-    return _object({**_named(), "task_status": {"const": "PROCESSING"}})
+def _task(strict: bool) -> Schema:
+    extra: dict[str, Schema] = {} if strict else {"warning": {"type": "string", "minLength": 1}}
+    return _object({**_named(), "task_status": {"const": "PROCESSING"}}, **extra)
 
 
 def _result(strict: bool, listed: bool = False) -> Schema:
@@ -150,7 +151,7 @@ def _result(strict: bool, listed: bool = False) -> Schema:
         "oneOf": [
             _object({**named, "task_status": {"const": "PROCESSING"}}, **extra),
             _object({**named, "task_status": {"const": "SUCCESS"}, "video_result": videos}),
-            _object({**named, "task_status": {"const": "FAIL"}, "error": _code_and_message()}),
+            _object({**named, "task_status": {"const": "FAIL"}, "error": _code_and_message()}, contentFilter=_filter()),
         ]
     }
 
@@ -185,6 +186,10 @@ def _code_and_message() -> Schema:
 
 
 def _error() -> Schema:
+    return _object({"error": _code_and_message()}, contentFilter=_filter())
+
+
+def _filter() -> Schema:
+    """Beside 1301: whose words or pictures they were, and how bad (0 is worst)."""
     role = {"enum": ["user", "assistant", "history"]}
-    why = _object({"level": {"type": "integer", "minimum": 0, "maximum": 3}, "role": role})
-    return _object({"error": _code_and_message()}, contentFilter={"type": "array", "items": why})
+    return {"type": "array", "items": _object({"level": {"type": "integer", "minimum": 0, "maximum": 3}, "role": role})}

@@ -11,6 +11,7 @@ from server.zhipu.openapi import document
 from tests.contract.test_bodies import submitted
 from tests.contract.test_fields import gateway
 from tests.contract.test_refusals import OK
+from video_jobs.errors import ContentRefused
 from video_jobs.job import JobState, Outcome, VideoFile
 
 API = "/api/paas/v4"
@@ -80,7 +81,7 @@ async def test_answer_examples_fit_their_schemas(client: httpx2.AsyncClient) -> 
     assert seen > 50
 
 
-@pytest.mark.parametrize("end", [None, "done", "failed", "cancelled"])
+@pytest.mark.parametrize("end", [None, "done", "failed", "refused", "cancelled"])
 async def test_result_in_every_state_fits(client: httpx2.AsyncClient, house: House, end: str | None) -> None:
     task = (await submitted(client, house, prompt="a cat")).job.id
     if end == "cancelled":
@@ -89,7 +90,8 @@ async def test_result_in_every_state_fits(client: httpx2.AsyncClient, house: Hou
         claim = await house.store.claim("w", ["tiny"])
         assert claim is not None
         video = VideoFile(key="videos/1/video.mp4", cover_key="videos/1/cover.jpg", size_bytes=1, sha256="")
-        failed = Outcome(state=JobState.FAILED, error_code="engine_died", error_message="it ended")
+        code = ContentRefused.code if end == "refused" else "engine_died"
+        failed = Outcome(state=JobState.FAILED, error_code=code, error_message="it ended")
         await house.store.finish(claim, Outcome(state=JobState.SUCCEEDED, video=video) if end == "done" else failed)
     whole = await described(client)
     result, page = {"$ref": "#/components/schemas/Result"}, {"$ref": "#/components/schemas/Page"}
