@@ -75,9 +75,12 @@ class LeadingPredictor:
         return self._predict(self._ranks.pass_on(sample), time, is_last)
 
 
-def announce_clip(ranks: Ranks, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None) -> None:
+def announce_clip(
+    ranks: Ranks, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None, kernel: str
+) -> None:
     """All a follower needs to predict the steps that come."""
     words: dict[str, Any] = {"do": "clip", "plan": plan.model_dump(), "mode": mode, "guidance": given.guidance}
+    words |= {"kernel": kernel}
     words |= {"adapter": str(adapter) if adapter else None, "dtype": str(given.embeds.dtype).removeprefix("torch.")}
     words |= {"embeds": list(given.embeds.shape), "image": None if given.image is None else list(given.image.shape)}
     ranks.say(words)

@@ -47,7 +47,7 @@ class Follower:
         given = Conditions(embeds, positions(transformer, shape, self._model.device), image, said["guidance"])
         sample = torch.empty(shape.latent_shape, dtype=embeds.dtype, device=self._model.device)
         adapter = Path(said["adapter"]) if said["adapter"] else None
-        with self._tuned.predictor(plan, mode, given, adapter) as predict:
+        with self._tuned.predictor(plan, mode, given, adapter, said["kernel"]) as predict:
             while (said := self._ranks.hear())["do"] == "step":
                 time = torch.tensor(said["time"], device=self._model.device)
                 predict(self._ranks.pass_on(sample), time, said["is_last"])

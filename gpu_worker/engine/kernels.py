@@ -114,6 +114,10 @@ def make_kernel(name: str) -> Kernel:
         raise KernelUnusable(f"not installed: {exc}") from exc
 
 
+def is_known(name: str) -> bool:
+    return name in _MAKERS
+
+
 def choose_kernel(sample: torch.Tensor, wanted: str = "auto", may_approximate: bool = False) -> Kernel:
     """The fastest kernel that gives the right answer for tensors like `sample`; every refusal is logged."""
     right = _right_kernels(sample, wanted, may_approximate)

@@ -105,7 +105,8 @@ class Renderer:
         plan, device = clip.plan, self.model.device
         # A CPU generator draws the same noise whatever the device.
         generator = torch.Generator("cpu").manual_seed(clip.seed)
-        start, first = self._start(clip, shape, generator, embeds.dtype, checkpoints)
+        start, first, begun_with = self._start(clip, shape, generator, embeds.dtype, checkpoints)
+        kernel = self.tuned.kernel_for(plan, begun_with).name
         steps = Steps(self.model.scheduler(plan.scheduler, clip.mode), plan.steps, generator, device)
 
         def report(at: Latents) -> None:
@@ -114,12 +115,12 @@ class Renderer:
             finally:
                 # Also when stopped: whoever asked for a checkpoint with the stop gets it.
                 if checkpoints:
-                    checkpoints.keep(Standing(at, first, generator.get_state()), len(steps))
+                    checkpoints.keep(Standing(at, first, generator.get_state(), kernel), len(steps))
 
         on_progress(Stage.DENOISE, start.step, len(steps))
         turned = positions(self.model.transformers[clip.mode], shape, device)
         given = Conditions(embeds, turned, first, plan.guidance)
-        with self.tuned.predictor(plan, clip.mode, given, clip.adapter) as predict:
+        with self.tuned.predictor(plan, clip.mode, given, clip.adapter, kernel) as predict:
             sample = denoise(predict, start, steps, report).sample
             self.used = {"denoise": f"{plan.scheduler}-{plan.steps}"} | predict.used
         return sample
@@ -131,18 +132,18 @@ class Renderer:
         generator: torch.Generator,
         dtype: torch.dtype,
         checkpoints: Checkpoints | None,
-    ) -> tuple[Latents, torch.Tensor | None]:
-        """Where denoising begins, and the first frame: from a checkpoint, or drawn anew."""
+    ) -> tuple[Latents, torch.Tensor | None, str]:
+        """Where denoising begins, the first frame, and the kernel: from a checkpoint, or drawn anew."""
         plan, device, has_image = clip.plan, self.model.device, clip.image is not None
         form = Form(shape.latent_shape, dtype, device, plan.steps, has_image, plan.scheduler == "dpm")
         stood = checkpoints.read(form) if checkpoints else None
         if stood is not None:
             generator.set_state(stood.generator)
-            return stood.at, stood.first_frame
+            return stood.at, stood.first_frame, stood.kernel
         first = None
         if clip.image is not None:
             first = encode_first_frame(self.model, read_first_frame(clip.image, shape), shape, generator, dtype)
-        return Latents(draw_noise(shape, generator, device, dtype)), first
+        return Latents(draw_noise(shape, generator, device, dtype)), first, ""
 
 
 @contextmanager

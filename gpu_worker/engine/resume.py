@@ -37,6 +37,9 @@ class Standing:
     at: Latents
     first_frame: torch.Tensor | None
     generator: torch.Tensor
+    kernel: str = ""
+    """The attention kernel it was computed with: another one would end the clip in other bits."""
+
     spent_ms: int = 0
     """On the device so far, by all attempts that led here."""
 
@@ -137,7 +140,8 @@ def made_for(job: Render, prompt: str, versions: Mapping[str, str]) -> dict[str,
 def write_checkpoint(path: Path, made_for: Mapping[str, str], standing: Standing) -> None:
     """Whole or not at all: a reader never sees half of it."""
     parts = standing.parts()
-    stood = {"step": str(standing.at.step), "spent_ms": str(standing.spent_ms), "sha256": _digest(parts)}
+    stood = {"step": str(standing.at.step), "kernel": standing.kernel, "spent_ms": str(standing.spent_ms)}
+    stood["sha256"] = _digest(parts)
     half = path.with_suffix(".half")
     try:
         save_file(parts, half, metadata={**made_for, **stood})
@@ -152,7 +156,7 @@ def read_checkpoint(path: Path, made_for: Mapping[str, str], form: Form) -> Stan
         raise UnfitCheckpoint(f"{path.stat().st_size} bytes")
     with safe_open(path, framework="pt", device="cpu") as held:
         words = dict(held.metadata() or {})
-        step, spent_ms, digest = (words.pop(name, "") for name in ("step", "spent_ms", "sha256"))
+        step, kernel, spent_ms, digest = (words.pop(name, "") for name in ("step", "kernel", "spent_ms", "sha256"))
         if words != made_for:
             raise UnfitCheckpoint(f"made for another {', '.join(sorted(_differences(words, made_for)))}")
         slices = {name: held.get_slice(name) for name in held.keys()}  # noqa: SIM118  # not a mapping
@@ -165,7 +169,7 @@ def read_checkpoint(path: Path, made_for: Mapping[str, str], form: Form) -> Stan
         raise UnfitCheckpoint("damaged")
     torch.Generator("cpu").set_state(parts["generator"])
     at = Latents(parts["sample"].to(form.device), int(step), _to(parts.get("previous_prediction"), form.device))
-    return Standing(at, _to(parts.get("first_frame"), form.device), parts["generator"], int(spent_ms))
+    return Standing(at, _to(parts.get("first_frame"), form.device), parts["generator"], kernel, int(spent_ms))
 
 
 def _to(part: torch.Tensor | None, device: torch.device) -> torch.Tensor | None:

@@ -7,12 +7,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from gpu_worker.engine.adapters import Adapters
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.cache import FirstBlockCache
 from gpu_worker.engine.compiled import compile_blocks, uncompile_blocks
 from gpu_worker.engine.crew import LeadingPredictor, announce_clip
-from gpu_worker.engine.kernels import Kernel, choose_kernel, sample_of, sdpa
+from gpu_worker.engine.kernels import Kernel, choose_kernel, is_known, sample_of, sdpa
 from gpu_worker.engine.memory import Place
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.precision import PrecisionUnusable, lowered
@@ -45,6 +47,7 @@ class Tuned:
         self.attention = SharedAttention(ranks) if ranks else FusedAttention()
         self._variants: dict[tuple[str, str], Any] = {}
         self._adapters: dict[str, Adapters] = {}
+        self._kernels: dict[tuple[str, bool], Kernel] = {}
         for mode, transformer in model.transformers.items():
             install(transformer, self.attention)
             self._adapters[mode] = Adapters(transformer, model.device)
@@ -72,19 +75,32 @@ class Tuned:
 
     def choose_kernels(self) -> None:
         """The exact one and the one for presets that allow rounding; once, before the first clip."""
-        sample = sample_of(next(iter(self.model.transformers.values())), TIMED_FOR_TOKENS, self.model.device)
-        self.exact = choose_kernel(sample, self._options.kernel)
-        self.approximate = choose_kernel(sample, self._options.kernel, may_approximate=True)
+        self.exact = choose_kernel(self._sample(), self._options.kernel)
+        self.approximate = choose_kernel(self._sample(), self._options.kernel, may_approximate=True)
+
+    def kernel_for(self, plan: RenderPlan, begun_with: str = "") -> Kernel:
+        """The plan's, or the one a clip was begun with elsewhere if it works here too: it ends in the same bits."""
+        may_approximate = plan.approximate_attention
+        own = self.approximate if may_approximate else self.exact
+        if begun_with == own.name or not is_known(begun_with):
+            return own
+        if (begun_with, may_approximate) not in self._kernels:
+            found = choose_kernel(self._sample(), begun_with, may_approximate)
+            self._kernels[begun_with, may_approximate] = found if found.name == begun_with else own
+        return self._kernels[begun_with, may_approximate]
+
+    def _sample(self) -> torch.Tensor:
+        return sample_of(next(iter(self.model.transformers.values())), TIMED_FOR_TOKENS, self.model.device)
 
     @contextlib.contextmanager
     def predictor(
-        self, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None
+        self, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None, begun_with: str = ""
     ) -> Iterator[Predictor | LeadingPredictor]:
         """For one clip: weights, precision, kernel and caches as the plan says; the transformer on the device."""
         if self._adapters[mode].hold(plan.adapter_sha256, adapter, plan.adapter_scale):
             # They were made from other weights.
             self._variants = {key: variant for key, variant in self._variants.items() if key[0] != mode}
-        kernel = self.approximate if plan.approximate_attention else self.exact
+        kernel = self.kernel_for(plan, begun_with)
         self.attention.attend = kernel.attend
         memory = self.model.memory
         transformer, precision = self._transformer(mode, plan.precision)
@@ -97,7 +113,7 @@ class Tuned:
             if self.ranks is None or self.ranks.rank:
                 yield predictor
                 return
-            announce_clip(self.ranks, plan, mode, given, adapter)
+            announce_clip(self.ranks, plan, mode, given, adapter, kernel.name)
             yield LeadingPredictor(predictor, self.ranks)
 
     def _predictor(

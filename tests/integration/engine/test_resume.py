@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Checkpointed, Done, Message, Progress, Render
-from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.render import Clip, Renderer
 from gpu_worker.engine.resume import Checkpoints, made_for
 from tests.integration.engine.test_equality import HEIGHT, STEPS, WIDTH, plan
 from video_jobs.errors import JobCancelled
@@ -30,9 +30,9 @@ LIMIT_S = 120.0
 SLOW = plan("dpm", width=512, height=512)
 
 
-def engine_child(models: Path) -> Child:
+def engine_child(models: Path, *options: str) -> Child:
     argv = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", "tiny", "--models", str(models)]
-    return Child("engine", [*argv, "--device", "cpu"])
+    return Child("engine", [*argv, "--device", "cpu", *options])
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")
@@ -115,6 +115,25 @@ async def test_chain_of_interrupted_attempts_makes_the_same_clip(
 
     assert done.stages["resumed"] in ("step 4", "step 5", "step 6", "step 7", "step 8")
     assert np.array_equal(np.load(last.frames_path), np.load(whole.frames_path))
+
+
+async def test_clip_ends_on_the_kernel_it_was_begun_with(
+    models: Path, engine: Child, new_render: Callable[..., Render]
+) -> None:
+    elsewhere = engine_child(models, "--attention", "math")
+    whole = new_render()
+    told, heard = await run(elsewhere, whole)
+    await elsewhere.kill()
+    checkpoints = [message.path for message in heard if isinstance(message, Checkpointed)]
+    clips = {}
+    for path in (checkpoints[2], None):
+        job = new_render(checkpoint_path=path)
+        done, _ = await run(engine, job)
+        clips[done.stages["attention"]] = np.load(job.frames_path)
+
+    assert told.stages["attention"] == "math"
+    assert list(clips) == ["math", "sdpa"]
+    assert np.array_equal(clips["math"], np.load(whole.frames_path))
 
 
 async def stopped_after(
@@ -250,7 +269,7 @@ async def test_clip_that_is_begun_again_in_the_same_process_goes_on_from_its_own
         def note(stage: Stage, done: int, _total: int) -> None:
             told.append(done if stage is Stage.DENOISE else stage)
 
-        Renderer(model).render(job.plan, job.prompt, None, job.seed, Path(frames), note, checkpoints)
+        Renderer(model).render(Clip(job.plan, job.prompt, None, job.seed), Path(frames), note, checkpoints)
 
     render(job.frames_path)
     told.clear()
