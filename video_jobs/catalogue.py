@@ -95,6 +95,9 @@ class Checkpoint(Entry):
     repos: dict[str, str] = {}
     """What `models pull` fetches, by what it renders: `t2v`, `i2v`."""
 
+    revisions: dict[str, str] = {}
+    """Pinned revisions of these, likewise; the newest where none is named."""
+
     licence: str = ""
     weights_checksum: str = ""
     """What the engine must find over all weights, as the record tells it; any when empty."""

@@ -113,7 +113,7 @@ def main() -> None:
     # Before loading: the others load at the same time.
     crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:
-        model = load_model(args.model, args.models, device, args.memory, args.text_encoder)
+        model = load_model(args.model, args.models, device, args.memory, args.text_encoder, catalogue)
         check_checksum(model, catalogue.checkpoints[args.checkpoint])
     except ModelUnavailable as error:
         # An operator's mistake, or a hub that is away: the reason is the news, not our stack.

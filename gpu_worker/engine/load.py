@@ -20,6 +20,7 @@ from gpu_worker.engine.text import check_tokenizer
 from gpu_worker.engine.tiny import tiny_model_folder
 from gpu_worker.weights.hubs import PARTS
 from gpu_worker.weights.pull import model_folder
+from video_jobs.catalogue import Catalogue
 from video_jobs.errors import ModelUnavailable
 
 # A 1.5 transformer slices its positions from a grid of its own sample size: portrait would not fit a landscape one.
@@ -35,7 +36,14 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def load_model(name: str, models: Path, device: torch.device, memory: str = "auto", text: str = "auto") -> Model:
+def load_model(
+    name: str,
+    models: Path,
+    device: torch.device,
+    memory: str = "auto",
+    text: str = "auto",
+    catalogue: Catalogue | None = None,
+) -> Model:
     """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`.
 
     `text` is where the text encoder works, if not where the memory preset has it; a follower needs `none`.
@@ -43,7 +51,7 @@ def load_model(name: str, models: Path, device: torch.device, memory: str = "aut
     has_text = text != "none"
     preset = with_text(choose_preset(memory, free_bytes(device)), text if has_text else "auto")
     logger.info("memory preset", extra={"preset": preset.name, "free_gb": round((free_bytes(device) or 0) / GB, 1)})
-    folders = find_pipelines(_folder(name, models))
+    folders = find_pipelines(_folder(name, models, catalogue))
     first = next(iter(folders.values()))
     dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     # Reading it all takes as long as loading it: both at once.
@@ -102,10 +110,11 @@ def weights_checksum(folders: dict[str, Path]) -> str:
     return total.hexdigest()
 
 
-def _folder(name: str, models: Path) -> Path:
+def _folder(name: str, models: Path, catalogue: Catalogue | None) -> Path:
     if name == "tiny":
         return tiny_model_folder(models)
-    return model_folder(name, models, lambda text: print(text, file=sys.stderr, flush=True))
+    say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
+    return model_folder(name, models, say, catalogue=catalogue)
 
 
 def find_pipelines(folder: Path) -> dict[str, Path]:

@@ -18,9 +18,12 @@ class PrecisionUnusable(Exception):
     """torchao is missing, or this device cannot work in it."""
 
 
-def lowered(transformer: Any, precision: str) -> Any:
-    """The same transformer with blocks of lower precision; all else is shared. PrecisionUnusable if that cannot be."""
-    convert, config = _torchao(precision, transformer.device)
+def lowered(transformer: Any, precision: str, device: torch.device) -> Any:
+    """The same transformer with blocks of lower precision; all else is shared. PrecisionUnusable if that cannot be.
+
+    `device` is where it works, which need not be where it lives.
+    """
+    convert, config = _torchao(precision, device)
     # One block at a time: the native weights are never held twice as a whole.
     blocks = nn.ModuleList()
     for block in transformer.transformer_blocks:

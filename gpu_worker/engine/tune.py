@@ -145,7 +145,7 @@ class Tuned:
         return self._variants[mode, precision], precision
 
     def _lowered(self, native: Any, precision: str) -> Any:
-        variant = lowered(native, precision)
+        variant = lowered(native, precision, self.model.device)
         if self._options.compile:
             compile_blocks(variant)
         return variant

@@ -8,11 +8,17 @@ from pathlib import Path
 
 from gpu_worker.weights.folders import damage, read_manifest, write_manifest
 from gpu_worker.weights.hubs import Hub, HubFile, Repository, hub_of
-from video_jobs.catalogue import load_catalogue
+from video_jobs.catalogue import Catalogue, Checkpoint, load_catalogue
 from video_jobs.errors import ModelUnavailable
 
 
-def model_folder(name: str, models: Path, say: Callable[[str], None], revision: str | None = None) -> Path:
+def model_folder(
+    name: str,
+    models: Path,
+    say: Callable[[str], None],
+    revision: str | None = None,
+    catalogue: Catalogue | None = None,
+) -> Path:
     """A folder as it is; a checkpoint's name or a hub id as the folder it was, or is now, pulled to."""
     if Path(name).is_dir():
         return Path(name)
@@ -21,10 +27,10 @@ def model_folder(name: str, models: Path, say: Callable[[str], None], revision: 
         raise ModelUnavailable(f"{name} is neither a folder nor the name of a model")
     if "/" in rest:
         return _pulled(hub, rest, models, revision, say)
-    checkpoint = load_catalogue().checkpoints.get(rest)
+    checkpoint = (catalogue or load_catalogue()).checkpoints.get(rest)
     if checkpoint is None or not checkpoint.repos:
         raise ModelUnavailable(f"{name} is no checkpoint of the catalogue, no folder, and no hub id (ORG/NAME)")
-    return _pair(hub, rest, checkpoint.repos, models, revision, say)
+    return _pair(hub, rest, checkpoint, models, revision, say)
 
 
 def is_pulled(name: str, models: Path) -> bool:
@@ -40,12 +46,13 @@ def home(hub: Hub, name: str, models: Path) -> Path:
 
 
 def _pair(
-    hub: Hub, name: str, repos: dict[str, str], models: Path, revision: str | None, say: Callable[[str], None]
+    hub: Hub, name: str, checkpoint: Checkpoint, models: Path, revision: str | None, say: Callable[[str], None]
 ) -> Path:
     """One folder with `t2v` and `i2v`; what both share is downloaded once."""
     folder, before = models / hub.label / name, None
-    for mode, repo in repos.items():
-        pulled = _pulled(hub, f"{hub.owner}/{repo}", models, revision, say, before)
+    for mode, repo in checkpoint.repos.items():
+        wanted = revision or checkpoint.revisions.get(mode)
+        pulled = _pulled(hub, f"{hub.owner}/{repo}", models, wanted, say, before)
         folder.mkdir(parents=True, exist_ok=True)
         link = folder / mode
         link.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """What was measured, as JSON and as a Markdown table."""
 
 import json
+import math
 import os
 import platform
 from datetime import UTC, datetime
@@ -78,7 +79,10 @@ def _difference(one: Measured, exact: Measured | None) -> dict[str, Any]:
     # Clips that were not denoised to the end say nothing about each other.
     if one.is_extrapolated or exact.is_extrapolated:
         return {"psnr": None, "ssim": None}
-    return {"psnr": round(psnr(one.frames, exact.frames), 2), "ssim": round(ssim(one.frames, exact.frames), 4)}
+    decibel = psnr(one.frames, exact.frames)
+    # JSON knows no infinity.
+    told = "inf" if math.isinf(decibel) else round(decibel, 2)
+    return {"psnr": told, "ssim": round(ssim(one.frames, exact.frames), 4)}
 
 
 def peak_tflops(device: torch.device) -> float | None:

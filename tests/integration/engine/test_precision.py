@@ -20,6 +20,7 @@ from gpu_worker.engine.text import encode_prompt
 from tests.integration.engine.plans import small_plan
 
 pytestmark = pytest.mark.worker
+CPU = pick_device("cpu")
 
 
 def predicted(transformer: object) -> torch.Tensor:
@@ -34,7 +35,7 @@ def test_int8_blocks_work_in_eight_bits_and_near_the_native_ones(model: Model) -
     native = model.transformers["t2v"]
     install(native, FusedAttention())
 
-    variant = lowered(native, "int8")
+    variant = lowered(native, "int8", CPU)
 
     kinds = {name: type(part).__name__ for name, part in variant.transformer_blocks[0].named_parameters()}
     assert kinds["attn1.to_qkv.weight"] == kinds["attn1.to_out.0.weight"] == kinds["ff.net.2.weight"] == "Int8Tensor"
@@ -68,7 +69,7 @@ def test_what_the_device_cannot_do_falls_back_with_a_line(
 ) -> None:
     renderer = Renderer(model)
     with pytest.raises(PrecisionUnusable, match=r"8\.9"):
-        lowered(model.transformers["t2v"], "fp8")
+        lowered(model.transformers["t2v"], "fp8", CPU)
 
     renderer.render(Clip(small_plan(precision="fp8"), "a red ball", None, 3), tmp_path / "f.npy", lambda *_: None)
 

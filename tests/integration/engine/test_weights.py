@@ -14,9 +14,13 @@ pytest.importorskip("torch")
 pytest.importorskip("huggingface_hub")
 pytest.importorskip("modelscope_hub")
 
+from gpu_worker.engine.__main__ import check_checksum
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.weights.folders import MANIFEST
+from gpu_worker.weights.pull import model_folder
 from tests.standins.hub import Hub
+from video_jobs.catalogue import Catalogue, load_catalogue
+from video_jobs.errors import ModelUnavailable
 
 pytestmark = pytest.mark.worker
 OWNERS = {"huggingface": "zai-org", "modelscope": "ZhipuAI"}
@@ -114,3 +118,29 @@ def test_an_unknown_model_is_one_line(name: str, hub: Hub, tmp_path: Path) -> No
     assert said.returncode == 1
     assert said.stderr.startswith("cogvideox-server models: ")
     assert "Traceback" not in said.stderr
+
+
+def test_pinned_revisions_are_what_is_pulled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, str | None] = {}
+
+    def note(_hub: object, name: str, _models: Path, revision: str | None, *_: object) -> Path:
+        asked[name.rpartition("/")[2]] = revision
+        return tmp_path
+
+    monkeypatch.setattr("gpu_worker.weights.pull._pulled", note)
+    native = load_catalogue().checkpoints["cogvideox-1.5-5b"]
+    pinned = native.model_copy(update={"revisions": {"t2v": "0123abc"}})
+    catalogue = Catalogue(models={}, checkpoints={"cogvideox-1.5-5b": pinned})
+
+    model_folder("cogvideox-1.5-5b", tmp_path, lambda _: None, catalogue=catalogue)
+
+    assert asked == {"CogVideoX1.5-5B": "0123abc", "CogVideoX1.5-5B-I2V": None}
+
+
+def test_weights_other_than_the_catalogue_names_are_refused(models: Path) -> None:
+    model, tiny = load_model("tiny", models, pick_device("cpu")), load_catalogue().checkpoints["tiny"]
+
+    check_checksum(model, tiny)
+    check_checksum(model, tiny.model_copy(update={"weights_checksum": model.checksum}))
+    with pytest.raises(ModelUnavailable, match="catalogue names"):
+        check_checksum(model, tiny.model_copy(update={"weights_checksum": "0" * 64}))
