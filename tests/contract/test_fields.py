@@ -238,3 +238,16 @@ async def test_nothing_sent_comes_back_as_markup(client: httpx2.AsyncClient) -> 
         assert "\u2028" not in reply.text
         assert reply.headers["x-content-type-options"] == "nosniff"
         assert odd.encode() not in b"".join(value for _, value in reply.headers.raw)
+
+
+async def test_an_adapter_is_a_model_code_where_its_checkpoint_is_served(redis_url: str, tmp_path: Path) -> None:
+    extra = tmp_path / "catalogue.toml"
+    table = '[models."cogvideox-2:{name}"]\nlike = "cogvideox-2"\n'
+    lora = 'lora = {{ checkpoint = "{checkpoint}", file = "a.safetensors", sha256 = "' + "a" * 64 + '" }}\n'
+    entries = {"interior": "tiny", "elsewhere": "cogvideox-1.5-5b"}
+    extra.write_text("".join((table + lora).format(name=name, checkpoint=at) for name, at in entries.items()))
+    async with gateway(redis_url, tmp_path, catalogue=extra) as (client, house):
+        job = (await submitted(client, house, model="cogvideox-2:interior", prompt="a cat")).job
+        assert (await said(client, model="cogvideox-2:elsewhere", prompt="a cat"))[:2] == (400, "1211")
+
+    assert (job.spec.model, job.plan.adapter, job.plan.adapter_sha256) == (*["cogvideox-2:interior"] * 2, "a" * 64)

@@ -14,9 +14,10 @@ from gpu_worker.engine.bench.report import document, markdown, rows, write
 from gpu_worker.engine.bench.shapes import SHAPES, Shape, build
 from gpu_worker.engine.bench.variants import Measured, Task, decode_latents, make_tuned, ours, stock
 from gpu_worker.engine.compiled import use_cache_folder
-from gpu_worker.engine.load import free_bytes, pick_device
-from gpu_worker.engine.memory import choose_preset
+from gpu_worker.engine.load import free_bytes, load_model, pick_device
+from gpu_worker.engine.memory import MemoryPreset, choose_preset
 from gpu_worker.engine.model import Model
+from gpu_worker.engine.text import encode_prompt
 from video_jobs.catalogue import STEP_COUNTS, Catalogue, load_catalogue, parse_size
 from video_jobs.cost import forward_tflop
 from video_jobs.job import Quality, RenderPlan, VideoSpec
@@ -37,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # In turn, so that what else the machine does meets all alike.
     for name in args.variants.split(",") * args.rounds:
         # Each variant starts with weights of its own: what one did to them is no help to the next.
-        model = build(shape, device, dtype, preset)
+        model = weights(args, shape, device, dtype, preset)
         found = measure(name, model, catalogue, shape, args)
         print(f"{name}: {found.step_s:.3f} s/step", file=sys.stderr)
         best[name] = min(found, best.get(name, found), key=lambda one: one.effort(device))
@@ -48,7 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Both branches of guidance pass through every block at once.
     per_block = 2 * _tflop(shape, catalogue, plan) / shape.layers
     width, height, frames = plan.width, plan.height, plan.num_frames
-    title = f"The engine: {args.shape}, {frames} frames at {width}x{height}, {plan.steps} steps, random weights"
+    clip = f"{frames} frames at {width}x{height}, {plan.steps} steps"
+    title = f"The engine: {args.shape}, {clip}, {args.model or 'random weights'}"
     command = shlex.join(["cogvideox-server", "bench", "engine", *(arguments or sys.argv[1:])])
     said = document(title, command, device, rows(list(best.values()), per_block, device))
     print(json.dumps(said, indent=2) if args.json else markdown(said))
@@ -56,11 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(said, args.write)
 
 
-def measure(name: str, model: Model, catalogue: Catalogue, shape: Shape, args: argparse.Namespace) -> Measured:
-    draw = torch.Generator("cpu").manual_seed(1)
-    embeds = torch.randn(2, shape.text_tokens, shape.text_dim, generator=draw).to(
-        model.device, model.transformers["t2v"].dtype
+def weights(
+    args: argparse.Namespace, shape: Shape, device: torch.device, dtype: torch.dtype, preset: MemoryPreset
+) -> Model:
+    """Trained ones where they were named: only those tell how far an approximation is from exact."""
+    return (
+        load_model(args.model, args.models, device, preset.name) if args.model else build(shape, device, dtype, preset)
     )
+
+
+def embeddings(args: argparse.Namespace, shape: Shape, model: Model) -> torch.Tensor:
+    if args.model:
+        return encode_prompt(model, args.prompt, shape.text_tokens)
+    draw = torch.Generator("cpu").manual_seed(1)
+    drawn = torch.randn(2, shape.text_tokens, shape.text_dim, generator=draw)
+    return drawn.to(model.device, model.transformers["t2v"].dtype)
+
+
+def measure(name: str, model: Model, catalogue: Catalogue, shape: Shape, args: argparse.Namespace) -> Measured:
+    embeds = embeddings(args, shape, model)
     words = name.split("+")
     plan = plan_of(catalogue, shape, args, Quality.SPEED if words[0] == "speed" else Quality.QUALITY)
     plan = plan.model_copy(update=_changes(words, args.cache_threshold))
@@ -122,7 +138,10 @@ def _variants(text: str) -> str:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="cogvideox-server bench engine", description=__doc__)
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
-    parser.add_argument("--random-weights", action="store_true", help="always so; said for the record")
+    parser.add_argument("--random-weights", action="store_true", help="so unless --model names others")
+    parser.add_argument("--model", help="trained weights of this shape: `tiny`, a folder or a hub id")
+    parser.add_argument("--models", type=Path, default=Path("state/models"))
+    parser.add_argument("--prompt", default="a red circle moves right on a blue background")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--frames", type=int)
     parser.add_argument("--size", help="WIDTHxHEIGHT, sides of 16")

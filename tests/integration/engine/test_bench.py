@@ -71,3 +71,12 @@ def test_likeness_is_full_for_the_same_and_less_for_others() -> None:
     assert (psnr(clip, clip), round(ssim(clip, clip), 6)) == (math.inf, 1.0)
     assert psnr(clip, (clip + 0.1)) == pytest.approx(20, abs=0.01)
     assert ssim(clip, noise) < ssim(clip, 0.9 * clip + 0.1 * noise) < 1
+
+
+def test_trained_weights_are_measured_likewise(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    named = ["--model", "tiny", "--models", str(models), "--measured-steps", "2", "--variants", "stock,exact", "--json"]
+    main(["--shape", "tiny", "--device", "cpu", "--size", "64x32", "--frames", "9", *named])
+
+    said = json.loads(capsys.readouterr().out)
+    assert said["title"].endswith("50 steps, tiny")
+    assert [row["blocks"] for row in said["rows"]] == [2 * 2, 2 * 2]
