@@ -50,8 +50,8 @@ class Buildah:
         args = [f"--env={name}={value}" for name, value in env.items()]
         args += [f"--volume={source}:{target}" for source, target in mounts.items()]
         run = ["buildah", *self._store, "run", "--isolation=chroot", *args, container, "--", *command]
-        log = (self.home / f"{container}-{command[0].rpartition('/')[2]}.log").open("ab")
-        return subprocess.Popen(run, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
+        with (self.home / f"{container}-{command[0].rpartition('/')[2]}.log").open("ab") as log:
+            return subprocess.Popen(run, cwd=ROOT, stdout=log, stderr=log, start_new_session=True)
 
     def pip_mounts(self) -> list[tuple[Path, str]]:
         """What this machine's pip is told of (mirrors, folders of wheels, certificates) holds inside a build too."""
@@ -123,9 +123,8 @@ def config_of(buildah: Buildah, image: str) -> dict:
 
 
 def stop(process: subprocess.Popen, timeout_s: float) -> int:
-    """SIGTERM for what runs inside; buildah itself passes nothing on."""
-    for child in descendants(process.pid)[-1:]:
-        os.kill(child, signal.SIGTERM)
+    """SIGTERM for the container's first process, as an orchestrator does; buildah itself passes nothing on."""
+    os.kill(first_inside(process), signal.SIGTERM)
     try:
         return process.wait(timeout_s)
     finally:
@@ -133,7 +132,15 @@ def stop(process: subprocess.Popen, timeout_s: float) -> int:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def descendants(pid: int) -> list[int]:
-    """The chain from buildah down to the container's own first process."""
-    children = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    return [child for first in children[:1] for child in [first, *descendants(first)]]
+def first_inside(process: subprocess.Popen) -> int:
+    """The first descendant that is not buildah's own."""
+    near = [process.pid]
+    while near:
+        pid = near.pop(0)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if command and not command.startswith(b"buildah"):
+            return pid
+        # Go starts children from any of its threads.
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            near += [int(word) for word in (task / "children").read_text().split()]
+    raise RuntimeError("nothing runs in the container")

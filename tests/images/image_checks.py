@@ -17,7 +17,7 @@ import pytest
 
 from cogvideox_server.redis import redis_binary
 
-from .conftest import ROOT, USER, Buildah, config_of, stop
+from .conftest import ROOT, USER, Buildah, config_of, first_inside, stop
 
 # Building takes minutes; the whole chain runs inside the first test that asks for it.
 pytestmark = pytest.mark.timeout(3600)
@@ -162,9 +162,7 @@ def written_since(began: float, root: Path) -> list[str]:
 
 
 def owner_of(process: subprocess.Popen) -> int:
-    from .conftest import descendants
-
-    return Path(f"/proc/{descendants(process.pid)[-1]}").stat().st_uid
+    return Path(f"/proc/{first_inside(process)}").stat().st_uid
 
 
 def wait_for(url: str, seconds: float) -> None:
