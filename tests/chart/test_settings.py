@@ -80,6 +80,21 @@ def test_gateways_understand_every_value(
     assert settings.s3_bucket == values["store"]["s3"]["bucket"]
 
 
+def test_the_helm_test_understands_public_links(helm: Helm, monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
+    """Its keys are made by a command that reads the gateway's settings."""
+    public = {"links": {"mode": "public", "base": "https://cdn.example"}, "audit": {"bucket": "audit"}}
+    rendered = helm.install(overlay(ci_values("minimal"), public))
+    pod = rendered.one("Pod", "-test")["spec"]["containers"][0]
+    told_pod = rendered.one("ConfigMap", "-settings")["data"] | {each["name"]: each["value"] for each in pod["env"]}
+    for name, value in (told_pod | {"COGVIDEOX_REDIS_URL_FILE": str(secret)}).items():
+        monkeypatch.setenv(name, value)
+
+    settings = GatewaySettings()
+
+    assert (settings.links, settings.audit_s3_bucket) == ("public", "audit")
+    assert str(settings.master_key) == "/run/secrets/cogvideox/master.key"
+
+
 def test_workers_understand_every_value(helm: Helm, monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
     pool = {"pools": [{"name": "a", "leaseSeconds": 7.5, "memory": "24", "graceSeconds": 90, "gpu": {"count": 2}}]}
     rendered = helm.install(overlay(overlay(ci_values("minimal"), FOLDER | REWRITER), pool))

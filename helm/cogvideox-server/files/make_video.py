@@ -15,7 +15,8 @@ POLL_SECONDS = 2
 
 def main():
     args = parse_args()
-    key = command("create", "--tenant", "helm-test", "--name", "helm test")
+    # Should revoking fail, the key still ends by itself.
+    key = command("create", "--tenant", "helm-test", "--name", "helm test", "--expires", "1d")
     try:
         video = make_video(args, key)
         size = fetch(video["url"], args)

@@ -35,9 +35,6 @@
   "TRUSTED_PROXIES" (join "," .Values.gateway.trustedProxies)
   "ADMIN_PORT" (int .Values.gateway.adminPort)
 -}}
-{{- with .Values.audit.bucket -}}
-{{- $_ := set $env "AUDIT_S3_BUCKET" . -}}
-{{- end -}}
 {{- if .Values.tenants -}}
 {{- $_ := set $env "TENANTS_FILE" "/etc/cogvideox/tenants/tenants.yaml" -}}
 {{- end -}}

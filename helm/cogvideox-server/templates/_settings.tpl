@@ -10,6 +10,9 @@ COGVIDEOX_LINK_DELIVERY: {{ .Values.links.delivery }}
 {{- with .Values.links.base }}
 COGVIDEOX_LINK_BASE: {{ . | quote }}
 {{- end }}
+{{- with .Values.audit.bucket }}
+COGVIDEOX_AUDIT_S3_BUCKET: {{ . | quote }}
+{{- end }}
 COGVIDEOX_REDIS_URL_FILE: /run/secrets/cogvideox/redis-url
 COGVIDEOX_ACCEPT_UNKNOWN_PROMPTS: {{ .Values.acceptUnknownPrompts | quote }}
 {{- if .Values.catalogue }}
