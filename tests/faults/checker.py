@@ -6,21 +6,14 @@ I8 limits hold · I9 gateways answer as the contract says
 """
 
 import hashlib
-import json
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from itertools import accumulate, zip_longest
-from pathlib import Path
-from typing import Any
-
-import redis
 
 from gpu_worker.worker import MAX_JOBS
 from tests.faults.clip import owner, whole_work
-from video_jobs import keys
+from tests.faults.evidence import Evidence
 from video_jobs.job import JobRecord, JobState
-from video_jobs.record import read_record
 
 FINAL = {"succeeded", "failed", "cancelled"}
 # What may follow what in a job's audit; anything else is a transition that the machine does not have.
@@ -31,45 +24,6 @@ FOLLOWS = {
     "requeued": {"claimed", "succeeded", "failed", "cancelled"},
 }
 LASTING_CHANGES = {"accepted", "claimed", "requeued", *FINAL}
-
-
-@dataclass
-class Evidence:
-    """Everything the checker reads, gathered before it judges."""
-
-    history: list[dict[str, Any]]
-    events: list[dict[str, Any]]
-    records: dict[str, JobRecord]
-    charges: dict[str, dict[str, int]]
-    audit: list[dict[str, Any]]
-    leases: list[str]
-    waiting: list[str]
-    audit_seq: int
-    objects: dict[str, bytes]
-    scratch: list[str] = field(default_factory=list)
-
-
-def gather(url: str, objects: dict[str, bytes], folder: Path, history: list[Any], events: list[Any]) -> Evidence:
-    with redis.Redis.from_url(url) as client:
-        ids = [name.decode().removeprefix(keys.JOB) for name in client.scan_iter(keys.JOB + "*", count=1000)]
-        records, charges = {}, {}
-        for job_id in ids:
-            fields = client.hgetall(keys.job(job_id))
-            records[job_id] = read_record(fields, client.lrange(keys.attempts(job_id), 0, -1))
-            names = ("engine_deaths", "lost_leases", "failed_attempts")
-            charges[job_id] = {name: int(fields.get(name.encode(), 0)) for name in names}
-        return Evidence(
-            history=history,
-            events=events,
-            records=records,
-            charges=charges,
-            audit=[json.loads(line) for line in client.lrange(keys.AUDIT, 0, -1)],
-            leases=[job_id.decode() for job_id in client.zrange(keys.LEASES, 0, -1)],
-            waiting=[x.decode() for line in client.scan_iter(keys.WAITING + "*") for x in client.zrange(line, 0, -1)],
-            audit_seq=int(client.get(keys.AUDIT_SEQ) or 0),
-            objects=objects,
-            scratch=[str(path) for path in (folder / "state" / "scratch").glob("*/*")],
-        )
 
 
 def violations(evidence: Evidence) -> list[str]:
@@ -145,6 +99,8 @@ def _due(job_id: str, record: JobRecord) -> dict[str, str | None]:
 
 
 def audit_is_dense(evidence: Evidence) -> Iterator[str]:
+    if evidence.audit_problem:
+        yield f"I4 the chain does not verify: {evidence.audit_problem}"
     numbers = [line["seq"] for line in evidence.audit]
     if numbers != list(range(1, len(numbers) + 1)) or len(numbers) != evidence.audit_seq:
         yield f"I4 the audit is not dense: {len(numbers)} records, counter {evidence.audit_seq}"

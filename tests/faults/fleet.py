@@ -18,6 +18,7 @@ from tests.faults.clip import make_clip
 from tests.faults.failpoints import FOLDER, Failpoints
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
+from video_jobs.settings import AuditSettings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -230,6 +231,12 @@ class Fleet:
             "COGVIDEOX_LOG_LEVEL": "WARNING",
             "OMP_NUM_THREADS": "1",
         } | self.shape.environment
+
+    def audit_settings(self) -> AuditSettings:
+        os.environ.update({name: value for name, value in self._environment().items() if name.startswith("AWS_")})
+        return AuditSettings(
+            state=self.folder / "state", store="s3", s3_bucket=BUCKET, s3_endpoint=self.s3_endpoint, s3_path_style=True
+        )
 
     def _make_bucket(self) -> None:
         request = urllib.request.Request(f"{self.s3_endpoint}/{BUCKET}", method="PUT")

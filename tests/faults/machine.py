@@ -148,6 +148,7 @@ class JobMachine(RuleBasedStateMachine):
         job_id = data.draw(st.sampled_from(self.model.in_state("failed")))
         self.events["retried"] += self.retry_as(job_id) == "queued"
 
+    @precondition(lambda self: self.model.in_line())
     @rule()
     def pause(self) -> None:
         """A paused queue gives nothing out, takes everything in, and changes nothing that runs."""
@@ -280,24 +281,31 @@ class JobMachine(RuleBasedStateMachine):
         self.events["lost leases"] += job.ended_as == "poison"
 
     @precondition(lambda self: self.has_room)
-    @rule(starts=st.booleans())
-    def deadline(self, starts: bool) -> None:
-        """A job that starts too late, or runs too long although its worker beats, ends; its token is worth nothing."""
-        job_id = self._new_id()
-        self.admit_job(f"late-{self.made}", "a", job_id)
-        self.accept_job(job_id, (20_000, 25_000))
+    @rule()
+    def start_too_late(self) -> None:
+        """Nobody claims the job in its time."""
+        self._past_deadline(self.new_job((20_000, 25_000)))
+        self.events["start too late"] += 1
+
+    @precondition(lambda self: self.has_room)
+    @rule()
+    def run_too_long(self) -> None:
+        """Its worker beats and beats; when the time is over the job ends, and the token is worth nothing."""
+        job_id = self.new_job((20_000, 25_000))
+        while self.model.jobs[job_id].state == "queued":
+            self.claim_as("w1")
+        self._past_deadline(job_id)
+        assert self.finish_as(Claim(job_id, self.model.jobs[job_id].token), "succeeded") is False
+        self.events["run too long"] += 1
+
+    def _past_deadline(self, job_id: str) -> None:
         job = self.model.jobs[job_id]
-        while starts and job.state == "queued" and self.claim_as("w1") is not None:
-            pass
         for _ in range(10):
             self.pass_time(LEASE_MS // 5)
             if job.state == "running":
                 self.hold_as(Claim(job_id, job.token), "beat")
             self.reap()
         assert job.state == "failed"
-        if job.token:
-            assert self.finish_as(Claim(job_id, job.token), "succeeded") is False
-        self.events["run too long" if starts else "start too late"] += 1
 
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data())

@@ -5,11 +5,11 @@ import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.faults.callers import Callers, read_history
-from tests.faults.checker import gather, violations
+from tests.faults.callers import Callers
+from tests.faults.checker import violations
+from tests.faults.evidence import gather
 from tests.faults.figures import percentile
 from tests.faults.fleet import Fleet, Shape
-from tests.faults.storm import read_bucket
 from video_jobs.job import JobState
 
 
@@ -44,9 +44,7 @@ async def poison(folder: Path, shape: Shape, prompts: list[str], innocents: int)
         with contextlib.suppress(asyncio.CancelledError):
             await tending
         await callers.close()
-        await asyncio.sleep(1.0)
-        objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint, folder)
-        evidence = gather(fleet.redis_url, objects, folder, read_history(folder), fleet.points.events())
+        evidence = await gather(fleet, folder)
     found = violations(evidence)
     guilty = [record for record in evidence.records.values() if record.job.spec.prompt != "a cat"]
     spared = [f"I5 {r.job.id} is {r.state}" for r in guilty if r.state is not JobState.FAILED]

@@ -12,14 +12,14 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.faults.callers import Callers, read_history
-from tests.faults.checker import Evidence, gather, violations
+from tests.faults.callers import Callers
+from tests.faults.checker import violations
+from tests.faults.evidence import Evidence, gather
 from tests.faults.figures import ROOT
 from tests.faults.fleet import Fleet, Shape
 from tests.faults.machine import follow, private_redis
 from tests.faults.mutants import MUTANTS
 from tests.faults.seeded import BUGS
-from tests.faults.storm import read_bucket
 
 PATIENCE_SECONDS = 60.0
 LEASE_SECONDS = 3.0
@@ -107,8 +107,7 @@ async def play(folder: Path, scene: Scene, bug: str) -> list[str]:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
         await callers.close()
-        objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint, folder)
-        evidence = gather(fleet.redis_url, objects, folder, read_history(folder), fleet.points.events())
+        evidence = await gather(fleet, folder)
     return violations(evidence) + stuck + scene.also(evidence)
 
 

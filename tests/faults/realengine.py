@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from tests.faults.callers import Callers
 from tests.faults.clip import frames_in
+from tests.faults.evidence import read_bucket
 from tests.faults.fleet import Fleet, Shape
-from tests.faults.storm import read_bucket
 from video_jobs import keys
 from video_jobs.job import JobRecord, JobState
 from video_jobs.queue import lazy_redis

@@ -3,20 +3,18 @@
 import argparse
 import asyncio
 import contextlib
-import json
 import secrets
 import sys
 import tempfile
 import time
-import urllib.request
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.faults.callers import Callers, read_history
-from tests.faults.checker import Evidence, gather, violations
+from tests.faults.callers import Callers
+from tests.faults.checker import violations
+from tests.faults.evidence import gather
 from tests.faults.figures import Figures, measure, table
 from tests.faults.fleet import Fleet, Shape
 from tests.faults.nemesis import Nemesis
@@ -50,7 +48,7 @@ async def storm(folder: Path, shape: Shape, plan: Plan) -> Figures:
         stuck = await _calm(crowd)
         await _cancel(tending)
         await callers.close()
-        evidence = await _evidence(fleet, folder)
+        evidence = await gather(fleet, folder)
     found = violations(evidence) + stuck + [f"I5 {line}" for line in fleet.unexpected]
     return measure(evidence, found, plan.seed, seconds, shape.lease_s)
 
@@ -69,21 +67,6 @@ async def _cancel(task: "asyncio.Task[None]") -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def _evidence(fleet: Fleet, folder: Path) -> Evidence:
-    # The last attempts still tidy their scratch folders up.
-    await asyncio.sleep(1.0)
-    objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint, folder)
-    return gather(fleet.redis_url, objects, folder, read_history(folder), fleet.points.events())
-
-
-def read_bucket(endpoint: str, folder: Path) -> dict[str, bytes]:
-    path = folder / "bucket.zip"
-    told = json.dumps({"path": str(path)}).encode()
-    urllib.request.urlopen(f"{endpoint}/_dump", data=told, timeout=300).close()
-    with zipfile.ZipFile(path) as objects:
-        return {name: objects.read(name) for name in objects.namelist()}
 
 
 def run(shape: Shape, plan: Plan, folder: Path | None = None) -> Figures:
