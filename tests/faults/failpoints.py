@@ -51,6 +51,9 @@ class Failpoints:
         half.write_text(f"{action} {seconds}")
         half.replace(self._folder / "armed" / name)
 
+    def count_armed(self, prefix: str) -> int:
+        return sum(1 for _ in (self._folder / "armed").glob(f"{prefix}*"))
+
     def is_armed(self, name: str) -> bool:
         return (self._folder / "armed" / name).exists()
 

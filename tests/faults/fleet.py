@@ -167,6 +167,11 @@ class Fleet:
         self.start("redis")
         await self._until(lambda: listens(self.ports["redis"]))
 
+    def gateways_listen(self) -> bool:
+        return all(
+            listens(port) for name, port in self.ports.items() if name.startswith("gateway-") and name[8:].isdigit()
+        )
+
     def is_ready(self, gateway: str) -> bool:
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[gateway]}/readyz", timeout=5) as reply:

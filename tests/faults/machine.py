@@ -484,7 +484,7 @@ def private_redis() -> Iterator[str]:
                 process.terminate()
 
 
-def explore(url: str, examples: int, chosen_seed: int, bug: str = "", steps: int = 60) -> Counter[str]:
+def explore(url: str, examples: int, chosen_seed: int, bug: str = "", steps: int = 30) -> Counter[str]:
     """So many examples; AssertionError, shrunk, where the scripts and the model part. How often each event came."""
     machine: Any = type("JobMachine", (JobMachine,), {"url": url, "bug": bug, "events": Counter(), "steps": 0})
     machine.loop = asyncio.new_event_loop()

@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.faults.callers import Callers
 from tests.faults.checker import violations
 from tests.faults.evidence import gather
+from tests.faults.failpoints import Failpoints
 from tests.faults.figures import Figures, measure, table
 from tests.faults.fleet import Fleet, Shape
 from tests.faults.nemesis import Nemesis
@@ -30,6 +31,10 @@ class Plan:
     crowd: int = 48
     nemesis: type[Nemesis] = Nemesis
     is_plain: bool = False
+    least_jobs: int = 0
+    least_kills: int = 0
+    least_zombies: int = 0
+    """A storm that has done less than this when its time is over goes on, up to three times as long."""
 
 
 async def storm(folder: Path, shape: Shape, plan: Plan) -> Figures:
@@ -41,7 +46,9 @@ async def storm(folder: Path, shape: Shape, plan: Plan) -> Figures:
         await asyncio.sleep(min(5, plan.seconds / 5))
         started = time.monotonic()
         nemesis = asyncio.create_task(plan.nemesis(fleet, plan.seed, plan.every_s).run())
-        await asyncio.wait({crowd, tending, nemesis}, timeout=plan.seconds, return_when=asyncio.FIRST_COMPLETED)
+        enough = asyncio.create_task(_enough(fleet, callers, plan))
+        await asyncio.wait({crowd, tending, nemesis, enough}, return_when=asyncio.FIRST_COMPLETED)
+        enough.cancel()
         callers.is_over = True
         await _cancel(nemesis)
         seconds = time.monotonic() - started
@@ -51,6 +58,20 @@ async def storm(folder: Path, shape: Shape, plan: Plan) -> Figures:
         evidence = await gather(fleet, folder)
     found = violations(evidence) + stuck + [f"I5 {line}" for line in fleet.unexpected]
     return measure(evidence, found, plan.seed, seconds, shape.lease_s)
+
+
+async def _enough(fleet: Fleet, callers: Callers, plan: Plan) -> None:
+    await asyncio.sleep(plan.seconds)
+    reader = Failpoints(fleet.folder / "faults", "conductor")
+    kills, refused, until = 0, 0, time.monotonic() + 2 * plan.seconds
+    while time.monotonic() < until:
+        events = reader.newer_events()
+        kills += sum(event["what"] == "kill" for event in events)
+        refused += sum(not event.get("published", True) for event in events)
+        is_busy = len(callers.accepted) >= plan.least_jobs
+        if is_busy and kills >= plan.least_kills and refused >= plan.least_zombies:
+            return
+        await asyncio.sleep(1)
 
 
 async def _calm(crowd: "asyncio.Task[None]") -> list[str]:
