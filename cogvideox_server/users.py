@@ -2,15 +2,14 @@
 
 import argparse
 import asyncio
-import getpass
 import json
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cogvideox_server.operator import note, operator
 from cogvideox_server.redis import find_redis
 
 if TYPE_CHECKING:
@@ -47,7 +46,6 @@ async def _act(args: argparse.Namespace) -> int:
 async def _restrict(redis: "Redis", args: argparse.Namespace) -> int:
     from video_jobs.policy.users import Measure, Restriction, UserBook
 
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
     until_ms = round((time.time() + args.for_s) * 1000) if args.for_s else None
     wanted = Restriction(
         tenant=args.tenant,
@@ -56,9 +54,9 @@ async def _restrict(redis: "Redis", args: argparse.Namespace) -> int:
         reason=args.reason,
         until_ms=until_ms,
         per_minute=getattr(args, "per_minute", 1),
-        by=by,
+        by=operator(),
     )
-    await _note(redis, by, args)
+    await note(redis, f"users {args.action}", _about(args))
     await UserBook(redis).restrict(wanted)
     print(_line(wanted), file=sys.stderr)
     return 0
@@ -67,7 +65,7 @@ async def _restrict(redis: "Redis", args: argparse.Namespace) -> int:
 async def _lift(redis: "Redis", args: argparse.Namespace) -> int:
     from video_jobs.policy.users import UserBook
 
-    await _note(redis, f"{getpass.getuser()}@{socket.gethostname()}", args)
+    await note(redis, f"users {args.action}", _about(args))
     was_held = await UserBook(redis).lift(args.tenant, args.user)
     print("lifted" if was_held else "nothing held", file=sys.stderr)
     return 0 if was_held else 1
@@ -81,13 +79,11 @@ async def _list(redis: "Redis", args: argparse.Namespace) -> int:
     return 0
 
 
-async def _note(redis: "Redis", by: str, args: argparse.Namespace) -> None:
-    """On record before it is done."""
-    from video_jobs.audit.ledger import Ledger
-    from video_jobs.audit.log import AuditLog
-
-    about = json.dumps({"user_id": args.user, "reason": getattr(args, "reason", "")}, ensure_ascii=False)
-    await AuditLog(Ledger(redis)).admin(by, f"users {args.action}", about, tenant=args.tenant)
+def _about(args: argparse.Namespace) -> str:
+    """What the command line named, for the audit."""
+    named = ("tenant", "user", "reason", "for_s", "per_minute")
+    said = {name: value for name in named if (value := getattr(args, name, None))}
+    return json.dumps(said, ensure_ascii=False)
 
 
 def _line(held: "Restriction") -> str:

@@ -77,7 +77,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         asyncio.create_task(run_reaper(house.store, on_reaped=house.metrics.reaped)),
         asyncio.create_task(house.metrics.keep_census(redis, [settings.checkpoint])),
         asyncio.create_task(run_sweeper(sweeper, house.store)),
-        asyncio.create_task(keep_applied(settings.tenants_file, house.book)),
+        asyncio.create_task(keep_applied(settings.tenants_file, house.book, log=house.audit.log)),
         asyncio.create_task(house.audit.sealer.run()),
         asyncio.create_task(house.audit.log.run()),
         asyncio.create_task(house.policy.words.keep_fresh()),

@@ -10,6 +10,7 @@ import yaml
 from pydantic import StringConstraints, ValidationError
 from redis.exceptions import RedisError
 
+from video_jobs.audit.log import AuditLog
 from video_jobs.limits import NAME, Closed, Tenant, Terms
 from video_jobs.tenants import TenantBook
 
@@ -65,7 +66,9 @@ async def apply(declared: Declared, book: TenantBook) -> list[str]:
     ]
 
 
-async def keep_applied(path: Path | None, book: TenantBook, every_s: float = LOOK_EVERY_SECONDS) -> None:
+async def keep_applied(
+    path: Path | None, book: TenantBook, every_s: float = LOOK_EVERY_SECONDS, log: AuditLog | None = None
+) -> None:
     """The default plan once, and the file whenever it changes. A bad file changes nothing and is told once."""
     applied, has_default = "", False
     while path or not has_default:
@@ -74,16 +77,18 @@ async def keep_applied(path: Path | None, book: TenantBook, every_s: float = LOO
             text = await asyncio.to_thread(path.read_text, "utf-8") if path else ""
             digest = hashlib.sha256(text.encode()).hexdigest()
             if path and digest != applied:
-                await _apply_or_tell(text, book)
+                await _apply_or_tell(text, book, log)
                 applied = digest
         except (RedisError, OSError) as exc:
             logger.warning("tenants not applied yet", extra={"error": repr(exc)})
         await asyncio.sleep(every_s)
 
 
-async def _apply_or_tell(text: str, book: TenantBook) -> None:
+async def _apply_or_tell(text: str, book: TenantBook, log: AuditLog | None) -> None:
     try:
         if changed := await apply(parse(text), book):
             logger.info("tenants applied", extra={"changed": changed})
+            if log:
+                await log.admin("tenants file", "applied", ", ".join(changed))
     except BadFile as exc:
         logger.error("tenants file refused", extra={"error": str(exc)})

@@ -47,7 +47,9 @@ async def cancel_video(task_id: str, request: Request, caller: TheCaller, house:
     if await house.store.cancel(caller.tenant, task_id) is CancelVerdict.FINAL:
         await _delete(record, house)
         return Utf8Json({"id": task_id, "deleted": True})
-    return Utf8Json(await _shown(await own_record(task_id, caller, house), house, prefers_english(request)))
+    record = await own_record(task_id, caller, house)
+    await note_links(house.audit.log, record, caller)
+    return Utf8Json(await _shown(record, house, prefers_english(request)))
 
 
 @router.get("/models")

@@ -13,6 +13,7 @@ from video_jobs.audit.ledger import SLICE, Ledger
 class Batch(NamedTuple):
     """Lines of one place: a segment of the store, or Redis when there is none. None for lines that cannot be read."""
 
+    chain_id: str
     segment: Segment | None
     lines: list[bytes] | None
     checkpoints: list[bytes]
@@ -39,15 +40,16 @@ class Trail:
                     continue
                 if wanted(segment):
                     yield await asyncio.to_thread(self._of_segment, segment, max(0, after + 1 - segment.first))
-                after = segment.last
+                after = max(after, segment.last)
             if exported is None:
                 return
-            start = 0
+            # Before the lines: the sealer may sign beyond them while we read.
+            start, checkpoints = max(0, after - exported), await self._checkpoints(exported)
             while (lines := await self._of_redis(exported, start)) is not None:
                 if not lines:
-                    yield Batch(None, [], await self._checkpoints(exported))
+                    yield Batch(chain_id, None, [], checkpoints)
                     return
-                yield Batch(None, lines, [])
+                yield Batch(chain_id, None, lines, [])
                 start += len(lines)
             # The sealer exported meanwhile. What came from Redis does not come again from the store.
             after = exported + start
@@ -58,7 +60,17 @@ class Trail:
         if batch.segment is not None:
             return await asyncio.to_thread(self._kept, batch.segment, seqs)
         found = await self._ledger.contents(seqs) if self._ledger else []
-        return {content.seq: content for content in found}
+        kept: dict[int, Content | None] = {content.seq: content for content in found}
+        # What was in Redis a moment ago may have been exported since.
+        missing = {seq: tenant for seq, tenant in seqs.items() if seq not in kept}
+        return await asyncio.to_thread(self._exported_contents, batch.chain_id, missing) | kept if missing else kept
+
+    def _exported_contents(self, chain_id: str, missing: dict[int, str]) -> dict[int, Content | None]:
+        found: dict[int, Content | None] = {}
+        for segment in self._archive.segments(chain_id):
+            inside = {seq: tenant for seq, tenant in missing.items() if segment.first <= seq <= segment.last}
+            found |= self._kept(segment, inside) if inside else {}
+        return found
 
     def _kept(self, segment: Segment, seqs: dict[int, str]) -> dict[int, Content | None]:
         by_tenant = {tenant: self._archive.contents(segment, tenant) for tenant in set(seqs.values())}
@@ -86,8 +98,9 @@ class Trail:
         try:
             lines = self._archive.lines(segment)
         except (KeyError, *DAMAGE):
-            return Batch(segment, None, [])
+            return Batch(segment.chain_id, segment, None, [])
         return Batch(
+            segment.chain_id,
             segment,
             [line for line in lines if not is_checkpoint(line)][read_before:],
             [line for line in lines if is_checkpoint(line)],

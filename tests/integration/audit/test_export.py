@@ -143,3 +143,34 @@ async def test_a_redis_that_lost_its_audit_begins_another_chain(
     reports = [await verify(archive, ledger, chain, trust) for chain in await Trail(archive, ledger).chains()]
 
     assert [(report.bad, report.records) for report in reports] == [(None, 5), (None, 1)]
+
+
+async def test_reading_is_never_misled_by_a_sealer_at_work(
+    redis_client: ArqRedis, ledger: Ledger, archive: Archive, key: SigningKey, new_sealer: Callable[..., Sealer]
+) -> None:
+    sealer, is_over = new_sealer(checkpoint_s=0, backlog=60), asyncio.Event()
+
+    async def write() -> None:
+        for number in range(600):
+            await ledger.note(
+                {"event": "x", "tenant": "acme", "user_id": "user-1", "client": f"192.0.2.{number % 250}"}
+            )
+            if number % 7 == 0:
+                await sealer.work()
+        await sealer.settle()
+        is_over.set()
+
+    await ledger.note({"event": "first"})
+    await sealer.work()
+    chain_id, trust = (await ledger.state()).chain_id, Trust([key.public], [key.mark_key])
+    writing, reads = asyncio.create_task(write()), 0
+    while not is_over.is_set():
+        report = await verify(archive, ledger, chain_id, trust)
+        assert (report.bad, report.erased) == (None, 0)
+        found = [r["seq"] async for r in search(Trail(archive, ledger), Query(), with_content=False)]
+        assert found == list(range(1, len(found) + 1)), "every record once, in order"
+        reads += 1
+    await writing
+
+    assert reads >= 5
+    assert len(archive.segments(chain_id)) > 3

@@ -92,9 +92,12 @@ async def test_users_are_blocked_listed_and_freed_and_it_is_on_record(run: Run, 
     assert (await run("users", "lift", *args)).returncode == 0
     assert (await run("users", "list")).stdout == ""
 
+    made = (await run("keys", "create", "--tenant", "acme", "--name", "web")).stdout.strip()
+    assert (await run("keys", "revoke", made)).returncode == 0
     await run("audit", "erase", "--tenant", "acme", "--user", "nobody-6")
     told = [json.loads(line) for line in (await run("audit", "search", "--event", "admin")).stdout.splitlines()]
-    assert [record["detail"] for record in told] == ["users block", "users lift"]
+    assert [record["detail"] for record in told] == ["users block", "users lift", "keys create", "keys revoke"]
+    assert made.partition(".")[2] not in json.dumps(told)
 
 
 async def test_without_its_key_the_audit_says_so(run: Run) -> None:
