@@ -23,7 +23,7 @@ from video_jobs.settings import AuditSettings
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 BUCKET = "videos"
-START_SECONDS = 60.0
+START_SECONDS = 180.0
 # How a child is known by its command line: a stand-in, or the real one.
 CHILDREN = (
     *(("engine", "\0engine\0"), ("engine", "gpu_worker.engine\0")),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from video_jobs.store import _PRELUDE, Charge
 
 if TYPE_CHECKING:
-    from tests.faults.machine import JobMachine
+    from tests.faults.rules import JobMachine
 
 SCRIPTS = Path(__file__).parents[2] / "video_jobs" / "scripts"
 MINUTE_MS = 60_000

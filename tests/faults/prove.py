@@ -21,7 +21,7 @@ from tests.faults.machine import follow, private_redis
 from tests.faults.mutants import MUTANTS
 from tests.faults.seeded import BUGS
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 LEASE_SECONDS = 3.0
 
 

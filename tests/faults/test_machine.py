@@ -3,8 +3,9 @@
 import pytest
 from arq.connections import ArqRedis
 
-from tests.faults.machine import EVENTS, HOUR_MS, explore, follow, private_redis
+from tests.faults.machine import EVENTS, explore, follow, private_redis
 from tests.faults.mutants import MUTANTS
+from tests.faults.rules import HOUR_MS
 from tests.faults.scripts import ClockedStore
 from video_jobs import keys
 from video_jobs.store import Verdict
