@@ -78,5 +78,8 @@ power-cuts: $(INSTALLED)  ## Twenty simulated power cuts, and Redis's answers ag
 prove-faults: $(INSTALLED)  ## Plant seeded bugs and show that each is caught; ARGS=--write keeps the table
 	$(BIN)/python -P tests/faults/prove.py $(ARGS)
 
+tiny: $(INSTALLED)  ## Train the built-in model anew, pack and examine it (hours); ARGS=examine runs one stage
+	$(BIN)/python -m tiny_model $(ARGS)
+
 clean:  ## Remove what the targets made
 	rm -rf $(VENV) .venvs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage build dist

@@ -60,7 +60,7 @@ def up(args: argparse.Namespace) -> int:
 
 def _pull(model: str, state: Path) -> None:
     """Weights that are not here yet come before anything starts: with a bar, and one line if they cannot come."""
-    if model == "tiny" or Path(model).is_dir():
+    if model in ("tiny", "tiny-random") or Path(model).is_dir():
         return
     from gpu_worker.weights.pull import model_folder
     from video_jobs.errors import ModelUnavailable

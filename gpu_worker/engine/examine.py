@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
+from gpu_worker.engine.built_in import BUILT_IN, built_in_folder
 from gpu_worker.engine.load import find_pipelines, pick_device
 from gpu_worker.engine.text import alphabet, check_tokenizer, unknown_share
-from gpu_worker.engine.tiny import tiny_model_folder
 from gpu_worker.weights.folders import damage, read_manifest
 from gpu_worker.weights.pull import is_pulled, model_folder
 from video_jobs.errors import JobError
@@ -34,9 +34,9 @@ def device(name: str) -> dict[str, Any]:
 
 def model(name: str, models: Path) -> dict[str, Any]:
     """Its files against their checksums, and whether its tokenizer reads Chinese. Nothing is pulled."""
-    if name != "tiny" and not Path(name).is_dir() and not is_pulled(name, models):
+    if name not in BUILT_IN and not Path(name).is_dir() and not is_pulled(name, models):
         return {"problems": [f"{name} is not on this machine yet"]}
-    folder = tiny_model_folder(models) if name == "tiny" else model_folder(name, models, _say)
+    folder = built_in_folder(name, models) if name in BUILT_IN else model_folder(name, models, _say)
     problems, letters, chinese = [], "", 1.0
     for pipeline in find_pipelines(folder).values():
         known = read_manifest(pipeline)

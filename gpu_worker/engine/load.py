@@ -13,11 +13,11 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
 from tqdm import tqdm
 from transformers import AutoTokenizer, T5EncoderModel
 
+from gpu_worker.engine.built_in import BUILT_IN, built_in_folder
 from gpu_worker.engine.memory import GB, Place, choose_preset, with_text
 from gpu_worker.engine.model import Model, home_of
 from gpu_worker.engine.precision import lower_text
 from gpu_worker.engine.text import check_tokenizer
-from gpu_worker.engine.tiny import tiny_model_folder
 from gpu_worker.weights.hubs import PARTS
 from gpu_worker.weights.pull import model_folder
 from video_jobs.catalogue import Catalogue
@@ -44,7 +44,7 @@ def load_model(
     text: str = "auto",
     catalogue: Catalogue | None = None,
 ) -> Model:
-    """`tiny`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`.
+    """`tiny`, `tiny-random`, a folder, or a hub id. A folder may hold one pipeline, or two as `t2v/` and `i2v/`.
 
     `text` is where the text encoder works, if not where the memory preset has it; a follower needs `none`.
     """
@@ -111,8 +111,8 @@ def weights_checksum(folders: dict[str, Path]) -> str:
 
 
 def _folder(name: str, models: Path, catalogue: Catalogue | None) -> Path:
-    if name == "tiny":
-        return tiny_model_folder(models)
+    if name in BUILT_IN:
+        return built_in_folder(name, models)
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731
     return model_folder(name, models, say, catalogue=catalogue)
 

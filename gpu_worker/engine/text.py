@@ -28,9 +28,9 @@ def unknown_share(tokenizer: Any, prompt: str) -> float:
 
 
 def alphabet(tokenizer: Any) -> str:
-    """The letters it knows; `*` when it spells unknown ones out in bytes."""
+    """The letters it knows; `*` when it spells unknown ones out in bytes, or passes over unknown words on purpose."""
     pieces = tokenizer.get_vocab()
-    if "<0x41>" in pieces:
+    if "<0x41>" in pieces or getattr(tokenizer, "init_kwargs", {}).get("forgets_unknown_words"):
         return "*"
     return "".join(sorted({letter for piece in pieces if not piece.startswith("<") for letter in piece} - {"▁"}))
 

@@ -19,4 +19,4 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def model(models: Path) -> Model:
-    return load_model("tiny", models, pick_device("cpu"))
+    return load_model("tiny-random", models, pick_device("cpu"))

@@ -154,7 +154,7 @@ def test_what_is_not_the_named_adapter_is_refused(model: Model, tmp_path: Path, 
 CATALOGUE = """
 [models."cogvideox-2:interior"]
 like = "cogvideox-2"
-lora = {{ checkpoint = "tiny", file = "{file}", sha256 = "{sha256}" }}
+lora = {{ checkpoint = "tiny-random", file = "{file}", sha256 = "{sha256}" }}
 """
 
 
@@ -162,7 +162,18 @@ async def test_the_engine_serves_an_adapter_of_the_operators_catalogue(models: P
     path, sha256 = adapter_file(tmp_path)
     own = tmp_path / "own.toml"
     own.write_text(CATALOGUE.format(file=path.name, sha256=sha256))
-    argv = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", "tiny", "--models", str(models)]
+    argv = [
+        sys.executable,
+        "-P",
+        "-m",
+        "gpu_worker.engine",
+        "--model",
+        "tiny-random",
+        "--checkpoint",
+        "tiny-random",
+        "--models",
+        str(models),
+    ]
     engine, clips = Child("engine", [*argv, "--device", "cpu", "--catalogue", str(own)]), []
 
     def job(token: str, plan: RenderPlan) -> Render:

@@ -71,7 +71,7 @@ def test_machine_that_cannot_compile_renders_all_the_same(
     monkeypatch.setattr("gpu_worker.engine.tune.compile_blocks", lambda part: compile_blocks(part, no_compiler))
     renderer = Renderer(model, options=Options(compile=True))
 
-    seconds = warm_up(renderer, load_catalogue(), "tiny")
+    seconds = warm_up(renderer, load_catalogue(), "tiny-random")
 
     assert not renderer.tuned.is_compiled
     assert "gcc is not installed" in caplog.records[-1].why  # type: ignore[attr-defined]

@@ -26,7 +26,7 @@ WIDTH, HEIGHT, FRAMES, STEPS = 64, 32, 9, 10
 
 def plan(scheduler: str, **changes: Any) -> RenderPlan:
     values: dict[str, Any] = {
-        **{"checkpoint": "tiny", "preset": "speed", "width": WIDTH, "height": HEIGHT, "num_frames": FRAMES},
+        **{"checkpoint": "tiny-random", "preset": "speed", "width": WIDTH, "height": HEIGHT, "num_frames": FRAMES},
         **{"native_fps": 16, "steps": STEPS, "scheduler": scheduler, "guidance": 6.0, "max_text_tokens": 64},
         **{"out_width": 64, "out_height": 32, "out_fps": 30, "out_frames": 15},
     }

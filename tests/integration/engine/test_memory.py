@@ -73,14 +73,14 @@ def test_visiting_and_streaming_change_no_bit_of_the_latents(
     monkeypatch.setattr("gpu_worker.engine.render.write_frames", lambda *_: None)
     clip = Clip(small_plan(), "a red ball", None, 3)
     for memory in ("80", name):
-        Renderer(load_model("tiny", models, CPU, memory)).render(clip, tmp_path / "f", lambda *_: None)
+        Renderer(load_model("tiny-random", models, CPU, memory)).render(clip, tmp_path / "f", lambda *_: None)
 
     # The 16 GB preset splits guidance, and a batch of two is not two batches of one to the last bit.
     assert torch.equal(*kept) if name == "24" else torch.allclose(*kept, atol=1e-4)
 
 
 def test_streamed_blocks_are_fetched_one_by_one_and_go_home(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = load_model("tiny", models, CPU, "16")
+    model = load_model("tiny-random", models, CPU, "16")
     blocks = model.transformers["t2v"].transformer_blocks
     home = [part.data_ptr() for part in blocks.parameters()]
     monkeypatch.setattr(visit, "_on", lambda tensor, _: torch.nn.Parameter(tensor.clone(), requires_grad=False))
@@ -104,13 +104,13 @@ def test_streaming_fetches_every_block_for_every_step_and_branch(
             made.append(self)
 
     monkeypatch.setattr("gpu_worker.engine.tune.StreamedBlocks", Counted)
-    render(load_model("tiny", models, CPU, "16"), tmp_path / "f.npy")
+    render(load_model("tiny-random", models, CPU, "16"), tmp_path / "f.npy")
 
     assert sum(streamed.fetched for streamed in made) == STEPS * 2 * 2, "steps, branches, blocks"
 
 
 def test_visitors_go_home_also_after_an_early_end(models: Path) -> None:
-    model = load_model("tiny", models, CPU, "24")
+    model = load_model("tiny-random", models, CPU, "24")
     home = [part.data_ptr() for part in model.vae.parameters()]
 
     with pytest.raises(RuntimeError, match="early"), model.at_work(model.vae, model.memory.vae):
@@ -144,7 +144,7 @@ def test_out_of_memory_retries_one_preset_lower(
 def test_out_of_memory_with_nothing_lower_is_told(
     models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    renderer = Renderer(load_model("tiny", models, CPU, "16"))
+    renderer = Renderer(load_model("tiny-random", models, CPU, "16"))
 
     def too_large(*_: Any) -> torch.Tensor:
         raise torch.OutOfMemoryError("CUDA out of memory")

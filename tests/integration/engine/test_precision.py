@@ -79,7 +79,9 @@ def test_what_the_device_cannot_do_falls_back_with_a_line(
 
 def test_text_encoder_in_eight_bits_says_nearly_the_same(models: Path) -> None:
     pytest.importorskip("torchao")
-    native, lower = (load_model("tiny", models, pick_device("cpu"), "24", text=text) for text in ("auto", "int8"))
+    native, lower = (
+        load_model("tiny-random", models, pick_device("cpu"), "24", text=text) for text in ("auto", "int8")
+    )
 
     kinds = {type(part).__name__ for part in lower.text_encoder.parameters()}
     exact, rounded = (encode_prompt(model, "a red ball", 64) for model in (native, lower))
@@ -89,7 +91,7 @@ def test_text_encoder_in_eight_bits_says_nearly_the_same(models: Path) -> None:
 
 
 def test_text_encoder_works_where_it_is_told_to(models: Path) -> None:
-    model = load_model("tiny", models, pick_device("cpu"), "80", text="cpu")
+    model = load_model("tiny-random", models, pick_device("cpu"), "80", text="cpu")
 
     assert (model.memory.text, model.memory.transformer, model.memory.name) == (Place.CPU, Place.DEVICE, "80")
     assert lower_than(model.memory) == preset_named("48")

@@ -69,7 +69,18 @@ def followers_of(pid: int) -> list[int]:
 
 
 async def test_a_dead_rank_fails_the_attempt_and_the_next_one_runs(models: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", "tiny", "--models", str(models)]
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "gpu_worker.engine",
+        "--model",
+        "tiny-random",
+        "--checkpoint",
+        "tiny-random",
+        "--models",
+        str(models),
+    ]
     engine = Child("engine", [*command, "--device", "cpu", "--ranks", "2"])
     heard: list[int] = []
 

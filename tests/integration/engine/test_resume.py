@@ -31,8 +31,8 @@ SLOW = plan("dpm", width=512, height=512)
 
 
 def engine_child(models: Path, *options: str) -> Child:
-    argv = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", "tiny", "--models", str(models)]
-    return Child("engine", [*argv, "--device", "cpu", *options])
+    argv = [sys.executable, "-P", "-m", "gpu_worker.engine", "--model", "tiny-random", "--checkpoint", "tiny-random"]
+    return Child("engine", [*argv, "--models", str(models), "--device", "cpu", *options])
 
 
 @pytest_asyncio.fixture(loop_scope="module", scope="module")

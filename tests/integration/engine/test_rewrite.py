@@ -52,7 +52,7 @@ def test_no_prompt_is_made_up_for_an_image_alone(prompt: str, model: Model, tmp_
     rewriter = LocalRewriter(str(instruct_model(tmp_path / "instruct")), torch.device("cpu"))
     spec = VideoSpec(model="cogvideox-2", width=720, height=480, fps=30, duration_s=5, seed=1)
     asked = {"job_id": "1", "token": "1:a", "prompt": prompt, "seed": 1, "frames_path": "unused"}
-    job = Render(**asked, plan=load_catalogue().plan(spec, "tiny"))
+    job = Render(**asked, plan=load_catalogue().plan(spec, "tiny-random"))
     read_fd, write_fd = os.pipe()
 
     engine = Engine(JobLoop(read_fd, write_fd, Render, code_of), Renderer(model), rewriter, {})

@@ -32,7 +32,7 @@ CPU = pick_device("cpu")
 
 def plan(width: int = 64, height: int = 32, frames: int = 9, scheduler: str = "ddim") -> RenderPlan:
     return RenderPlan(
-        **{"checkpoint": "tiny", "preset": "speed", "native_fps": 16, "steps": 10, "guidance": 6.0},
+        **{"checkpoint": "tiny-random", "preset": "speed", "native_fps": 16, "steps": 10, "guidance": 6.0},
         **{"max_text_tokens": 64, "out_width": 64, "out_height": 32, "out_fps": 30, "out_frames": 15},
         **{"width": width, "height": height, "num_frames": frames, "scheduler": scheduler},
     )
@@ -137,7 +137,7 @@ def test_cancel_raises_within_a_step_and_leaves_nothing_behind(model: Model, mod
 
     assert steps == [0, 1, 2, 3]
     after = rendered(model, tmp_path / "a.npy", plan(scheduler="dpm"))
-    fresh = rendered(load_model("tiny", models, CPU), tmp_path / "b.npy", plan(scheduler="dpm"))
+    fresh = rendered(load_model("tiny-random", models, CPU), tmp_path / "b.npy", plan(scheduler="dpm"))
     assert np.array_equal(after, fresh)
 
 
@@ -146,7 +146,7 @@ def test_cancel_raises_within_a_step_and_leaves_nothing_behind(model: Model, mod
 def test_tiling_preset_renders_the_size_that_was_asked(
     models: Path, tmp_path: Path, width: int, height: int, mode: str
 ) -> None:
-    model = load_model("tiny", models, CPU, memory="24")
+    model = load_model("tiny-random", models, CPU, memory="24")
     image = tmp_path / "first.png"
     Image.new("RGB", (200, 200), "red").save(image)
 
@@ -175,7 +175,7 @@ def test_seed_alone_decides_the_noise(model: Model, tmp_path: Path) -> None:
 def test_tiny_model_is_the_same_every_time(models: Path, tmp_path: Path) -> None:
     make_tiny_model(tmp_path / "again")
 
-    assert load_model(str(tmp_path / "again"), models, CPU).checksum == load_model("tiny", models, CPU).checksum
+    assert load_model(str(tmp_path / "again"), models, CPU).checksum == load_model("tiny-random", models, CPU).checksum
 
 
 def test_checksum_covers_weights_behind_a_link(models: Path, tmp_path: Path) -> None:

@@ -91,6 +91,7 @@ def test_socket_fits_however_deep_the_state_lies(tmp_path: Path) -> None:
     ("model", "checkpoint"),
     [
         ("tiny", "tiny"),
+        ("tiny-random", "tiny-random"),
         ("THUDM/CogVideoX1.5-5B", "cogvideox-1.5-5b"),
         ("zai-org/CogVideoX1.5-5B-I2V", "cogvideox-1.5-5b"),
         ("THUDM/CogVideoX-2b", "cogvideox-2b"),

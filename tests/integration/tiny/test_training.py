@@ -1,0 +1,181 @@
+"""The world, the words and the loop that the built-in model is trained with."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from torch import nn
+
+from tiny_model.assemble import without_image
+from tiny_model.captions import LANGUAGES, nonsense, paraphrase, plain
+from tiny_model.codes import ATTRIBUTES, TOKENS, codebook, encode
+from tiny_model.draw import clips_of, draw_scenes, held_out_scenes, inside, is_held_out, trained_scenes
+from tiny_model.loop import Schedule, load_average, train
+from tiny_model.measure import psnr, see
+from tiny_model.muon import Muon
+from tiny_model.scenes import cells, latents, pixels
+from tiny_model.tokenizer import build_tokenizer
+from tiny_model.train_adapter import LowRank, with_adapter
+from tiny_model.train_text import told
+from tiny_model.train_transformer import draw_batch
+from tiny_model.transformer import OFS, drawn_offsets, positions, start_transformer
+from tiny_model.vae import build_vae
+from tiny_model.words import CHINESE, ENGLISH
+
+pytestmark = pytest.mark.worker
+
+HEIGHT, WIDTH = 80, 112
+
+
+def rng(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_a_drawn_clip_is_read_as_it_was_told() -> None:
+    scenes = draw_scenes(40, rng())
+    start = inside(scenes, HEIGHT, WIDTH, torch.rand(40, 2, generator=rng()) * 2 - 1)
+    clips = pixels(clips_of(scenes, start, HEIGHT, WIDTH), 81, HEIGHT, WIDTH)
+
+    seen = [see((clip.transpose(0, 1) + 1) / 2) for clip in clips]
+
+    for attribute in ("colour", "background", "shape", "motion"):
+        wanted = [ATTRIBUTES[attribute][value] for value in getattr(scenes, attribute).tolist()]
+        assert [getattr(each, attribute) for each in seen] == wanted
+
+
+def test_the_encoder_makes_the_mean_colours_that_training_draws() -> None:
+    scenes = draw_scenes(4, rng())
+    clips = clips_of(scenes, inside(scenes, HEIGHT, WIDTH, torch.zeros(4, 2)), HEIGHT, WIDTH)
+    video = pixels(clips, 17, HEIGHT, WIDTH)
+
+    with torch.no_grad():
+        encoded = build_vae(0).encode(video).latent_dist.mode().transpose(1, 2)
+
+    # The way through the norms is only nearly linear: within 1.5 percent of the range.
+    assert (encoded - cells(video)).abs().max() < 0.03
+    assert (encoded - latents(clips, 5, HEIGHT, WIDTH)).abs().mean() < 0.02
+
+
+def test_no_stage_sees_what_is_held_out() -> None:
+    assert not is_held_out(trained_scenes(500, rng())).any()
+    assert is_held_out(held_out_scenes(100, rng())).all()
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_every_caption_fits_the_window_and_filler_takes_no_room(language: str) -> None:
+    tokenizer, chance = build_tokenizer(), random.Random(1)
+    scenes = torch.stack(list(vars(draw_scenes(200, rng())).values()), 1).tolist()
+
+    lengths = [len(tokenizer(paraphrase(told(scene), language, chance)).input_ids) for scene in scenes]
+
+    assert max(lengths) < TOKENS
+    filler = " ".join(nonsense(language, chance) for _ in range(50))
+    with_filler = tokenizer(f"{filler}, {plain(told(scenes[0]), language)}").input_ids
+    assert len(with_filler) < len(tokenizer(plain(told(scenes[0]), language)).input_ids) + 10
+
+
+def test_every_word_it_was_taught_is_in_the_vocabulary() -> None:
+    tokenizer = build_tokenizer()
+    special = {tokenizer.unk_token_id, tokenizer.eos_token_id}
+    for language in (ENGLISH, CHINESE):
+        for group in (language.colours, language.shapes, language.motions, language.sizes):
+            for forms in group.values():
+                assert all(set(tokenizer(form).input_ids) - special for form in forms)
+
+
+def test_where_an_object_starts_follows_from_the_noise() -> None:
+    noise = torch.randn(200, 22, 3, 12, 12, generator=rng())
+
+    offsets = drawn_offsets(noise)
+
+    assert offsets.std(0).min() > 0.3
+    assert torch.equal(offsets, drawn_offsets(noise))
+
+
+def test_a_batch_is_the_same_every_time_and_held_images_are_its_first_frame() -> None:
+    batch, again = (draw_batch(1000, codebook()) for _ in range(2))
+
+    assert all(torch.equal(one, other) for one, other in zip(vars(batch).values(), vars(again).values(), strict=True))
+    given = batch.image[:, 0].flatten(1).abs().sum(1) > 0
+    assert 0 < given.sum() < len(given)
+    assert torch.equal(batch.image[given, 0], batch.video[given, 0])
+
+
+def test_without_its_image_channels_the_transformer_is_the_same() -> None:
+    image = start_transformer(1)
+    torch.manual_seed(1)
+    for weight in image.parameters():
+        weight.data += 0.02 * torch.randn_like(weight)
+    noisy = torch.randn(2, 2, 3, 10, 14)
+    given = {
+        "encoder_hidden_states": torch.randn(2, TOKENS, 128),
+        "timestep": torch.tensor([10, 900]),
+        "image_rotary_emb": positions(2, 10, 14),
+        "return_dict": False,
+    }
+
+    with torch.no_grad():
+        both = image(hidden_states=torch.cat([noisy, torch.zeros_like(noisy)], 2), ofs=torch.full((1,), OFS), **given)
+        alone = without_image(image)(hidden_states=noisy, **given)
+
+    assert torch.allclose(both[0], alone[0], atol=1e-4)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tiny_model.loop.SAVE_SECONDS", 0)
+
+    def run(file: Path, stop_at: int | None = None) -> nn.Linear:
+        torch.manual_seed(1)
+        layer = nn.Linear(6, 6)
+        optimizers = [Muon([layer.weight], lr=1e-2), torch.optim.AdamW([layer.bias], lr=1e-2)]
+
+        def loss(step: int) -> torch.Tensor:
+            if step == stop_at:
+                raise Stopped
+            return (layer(torch.randn(8, 6, generator=rng(step))) ** 2).mean()
+
+        train(layer, optimizers, loss, Schedule(20, fall_from=5, warmup=3), file)
+        return layer
+
+    whole = run(tmp_path / "whole.pt")
+    with pytest.raises(Stopped):
+        run(tmp_path / "broken.pt", stop_at=11)
+    resumed = run(tmp_path / "broken.pt")
+
+    assert torch.equal(whole.weight, resumed.weight)
+    assert load_average(nn.Linear(6, 6), list(nn.Linear(6, 6).parameters()), tmp_path / "whole.pt") == 20
+
+
+def test_a_fresh_adapter_changes_nothing_and_a_trained_one_does() -> None:
+    model = start_transformer(1)
+    layer = next(module for module in with_adapter(model).modules() if isinstance(module, LowRank))
+    given = torch.randn(3, layer.layer.in_features)
+
+    assert torch.equal(layer(given), layer.layer(given))
+    nn.init.ones_(layer.lora_B.weight)
+    assert not torch.equal(layer(given), layer.layer(given))
+
+
+def test_unsaid_is_not_the_same_as_the_empty_caption() -> None:
+    nothing = torch.tensor([[len(values) for values in ATTRIBUTES.values()]])
+
+    codes = encode(torch.cat([nothing, torch.full_like(nothing, -1)]), codebook())
+
+    assert codes[0] @ codes[1] == pytest.approx(0, abs=1e-3)
+    assert codes.norm(dim=1).tolist() == pytest.approx([128**0.5] * 2, rel=1e-3)
+
+
+def test_equal_pictures_are_infinitely_near() -> None:
+    picture = torch.rand(3, 8, 8)
+
+    assert psnr(picture, picture) == pytest.approx(90)
+    assert psnr(torch.zeros(3), torch.full((3,), 0.1)) == pytest.approx(20, abs=0.01)

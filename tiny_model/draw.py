@@ -1,0 +1,96 @@
+"""Clips and captions drawn at random, always from a generator that is given."""
+
+import zlib
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+
+from tiny_model.scenes import COLOURS, DIRECTIONS, MOTIONS, RADII, SHAPES, SIZES, TRAVEL, TRAVEL_FRAMES, Clips, rgb
+
+PALETTE = torch.stack([rgb(colour) for colour in COLOURS])
+_STEPS = torch.tensor([DIRECTIONS.get(motion, (0.0, 0.0)) for motion in MOTIONS])
+_RADII = torch.tensor([RADII[size] for size in SIZES])
+_HELD_OUT_SHARE = 8
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """What captions tell, as indices into the world's lists."""
+
+    colour: torch.Tensor
+    background: torch.Tensor
+    shape: torch.Tensor
+    motion: torch.Tensor
+    size: torch.Tensor
+
+
+def draw_scenes(count: int, rng: torch.Generator) -> Scenes:
+    colour = torch.randint(len(COLOURS), (count,), generator=rng)
+    other = torch.randint(1, len(COLOURS), (count,), generator=rng)
+    return Scenes(
+        colour=colour,
+        background=(colour + other) % len(COLOURS),
+        shape=torch.randint(len(SHAPES), (count,), generator=rng),
+        motion=torch.randint(len(MOTIONS), (count,), generator=rng),
+        size=torch.randint(len(SIZES), (count,), generator=rng),
+    )
+
+
+def is_held_out(scenes: Scenes) -> torch.Tensor:
+    """One eighth of the combinations of colour, background, shape and motion is kept from every stage of training."""
+    return _HELD_OUT[scenes.colour, scenes.background, scenes.shape, scenes.motion]
+
+
+def trained_scenes(count: int, rng: torch.Generator) -> Scenes:
+    """Scenes without those held out for the examination."""
+    drawn = draw_scenes(2 * count, rng)
+    free = (~is_held_out(drawn)).nonzero()[:count, 0]
+    return Scenes(*(value[free] for value in vars(drawn).values()))
+
+
+def held_out_scenes(count: int, rng: torch.Generator) -> Scenes:
+    """Scenes that no stage has seen."""
+    drawn = draw_scenes(20 * count, rng)
+    kept = is_held_out(drawn).nonzero()[:count, 0]
+    return Scenes(*(value[kept] for value in vars(drawn).values()))
+
+
+def clips_of(scenes: Scenes, start: torch.Tensor, height: int, width: int, palette: torch.Tensor = PALETTE) -> Clips:
+    """The clips of these scenes, each from its start (pixels)."""
+    side = min(height, width)
+    return Clips(
+        shape=scenes.shape,
+        radius=_RADII[scenes.size] * side,
+        start=start,
+        velocity=_STEPS[scenes.motion] * side * TRAVEL / TRAVEL_FRAMES,
+        grows=scenes.motion == MOTIONS.index("grow"),
+        colour=palette[scenes.colour],
+        background=palette[scenes.background],
+    )
+
+
+def anywhere(scenes: Scenes, height: int, width: int, rng: torch.Generator) -> torch.Tensor:
+    """Starts all over the picture: the object wholly inside, wherever it may go from there."""
+    sides = torch.tensor([float(width), float(height)])
+    room = sides - 2 * _RADII[scenes.size][:, None] * min(height, width)
+    return sides / 2 + room * (torch.rand(len(scenes.size), 2, generator=rng) - 0.5)
+
+
+def inside(scenes: Scenes, height: int, width: int, offset: torch.Tensor) -> torch.Tensor:
+    """Starts from which the object stays in an 81-frame picture; `offset` in -1..1 chooses among them."""
+    side = min(height, width)
+    sides = torch.tensor([float(width), float(height)])
+    travel = _STEPS[scenes.motion] * side * TRAVEL
+    room = sides / 2 - travel.abs() / 2 - 1.1 * _RADII[scenes.size][:, None] * side
+    return sides / 2 - travel / 2 + offset * room.clamp(min=0.06 * side)
+
+
+def _held_out() -> torch.Tensor:
+    """By name, so that neither the order of the lists nor a random generator decides."""
+    named = product(COLOURS, COLOURS, SHAPES, MOTIONS)
+    kept = [zlib.crc32("|".join(names).encode()) % _HELD_OUT_SHARE == 0 for names in named]
+    return torch.tensor(kept).view(len(COLOURS), len(COLOURS), len(SHAPES), len(MOTIONS))
+
+
+_HELD_OUT = _held_out()
