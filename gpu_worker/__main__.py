@@ -26,6 +26,7 @@ from video_jobs.queue import open_redis
 from video_jobs.results import open_results
 from video_jobs.settings import read_settings
 from video_jobs.store import JobStore
+from video_jobs.tracing import open_traces
 
 HAND_BACK_SECONDS = 5.0
 
@@ -64,6 +65,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
         checkpoint_every_s=settings.checkpoint_seconds,
         content=ContentCheck(words, open_moderator(settings)),
     )
+    shop.traces = open_traces(settings.tracing, "cogvideox-worker")
     worker = VideoWorker(shop, redis, [settings.checkpoint])
     _stop_on_signals(worker, settings.grace_seconds)
     health = WorkerHealth(worker)
@@ -76,6 +78,7 @@ async def work(settings: WorkerSettings, engine: list[str], finisher: list[str])
     if listener:
         listener.cancel()
     shop.scratch.close()
+    await asyncio.to_thread(shop.traces.close)
     await redis.aclose()
 
 

@@ -5,8 +5,9 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TypeVar
 
 from gpu_worker.checkpoints import Checkpoints
@@ -35,6 +36,7 @@ IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
 LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
 SETTLE_SECONDS, ALONE_SECONDS = 10.0, 60.0
+NO_STAGES: Mapping[str, float] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -61,6 +63,7 @@ class JobRun:
         self._watch: Watch | None = None
         self._checkpoints = Checkpoints(shop.store, shop.results, claim)
         self._folder = shop.scratch.path(claim)
+        self._claimed_s = time.time()
         self._is_rendered = self._is_suspect = False
         self._drained_by = 0.0
         self._record: JobRecord | None = None
@@ -255,7 +258,7 @@ class JobRun:
             return await self._publish(ending)
         if self.lease.ended is LeaseEnd.LOST:
             logger.warning("attempt dropped", extra={"job_id": self.claim.job_id})
-            self._shop.metrics.ended("lost", {})
+            self._ended("lost")
             return False
         if self.lease.ended is LeaseEnd.DRAINED:
             await self._checkpoints.settle(self._drained_by + HAND_BACK_SECONDS - asyncio.get_running_loop().time())
@@ -282,7 +285,7 @@ class JobRun:
     async def _publish(self, outcome: Outcome) -> bool:
         published = await patiently(lambda: self._shop.store.finish(self.claim, outcome))
         how = outcome.state.value if published else "refused"
-        self._shop.metrics.ended(how, outcome.rendered.stage_seconds, self._record if published else None)
+        self._ended(how, outcome.rendered.stage_seconds, has_ended=published)
         logger.info(
             "job ended" if published else "result refused",
             extra={"job_id": self.claim.job_id, "token": self.claim.token, "state": outcome.state.value},
@@ -291,10 +294,15 @@ class JobRun:
 
     async def _requeue(self, why: str, charge: Charge, detail: str = "") -> bool:
         how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge, detail))
-        self._shop.metrics.ended(why, {}, self._record if how is Requeue.FAILED else None)
+        self._ended(why, has_ended=how is Requeue.FAILED)
         told = {"job_id": self.claim.job_id, "why": why, "detail": detail, "how": how.value}
         logger.warning("job handed back", extra=told)
         return how in (Requeue.FAILED, Requeue.CANCELLED)
+
+    def _ended(self, how: str, stage_seconds: Mapping[str, float] = NO_STAGES, has_ended: bool = False) -> None:
+        self._shop.metrics.ended(how, stage_seconds, self._record if has_ended else None)
+        if self._record is not None:
+            self._shop.traces.attempt(self._record, self._claimed_s, how, stage_seconds)
 
     async def _unless_ended(self, doing: Awaitable[T], but_for: LeaseEnd | None = None) -> T:
         """What is waited for; JobCancelled as soon as the lease ends, but for one reason."""

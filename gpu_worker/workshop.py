@@ -11,6 +11,7 @@ from gpu_worker.prepare import HttpRewriter
 from gpu_worker.scratch import Scratch
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
+from video_jobs.tracing import NoTraces, Traces
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Workshop:
     """The one that the engine last merged into its weights."""
 
     content: ContentCheck = field(default_factory=ContentCheck)
+    traces: Traces = field(default_factory=NoTraces)
     metrics: WorkerMetrics = field(default_factory=WorkerMetrics)
     rendering: asyncio.Lock = field(default_factory=asyncio.Lock)
     finishing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -38,6 +38,7 @@ from video_jobs.results import open_results
 from video_jobs.store import JobStore
 from video_jobs.sweeper import DAY_SECONDS, Sweeper, run_sweeper
 from video_jobs.tenants import TenantBook
+from video_jobs.tracing import open_traces
 
 
 def create_app(settings: GatewaySettings) -> FastAPI:
@@ -88,6 +89,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         logging.getLogger().removeHandler(house.metrics.warnings)
         # The audit's last words need Redis.
         await _end(set(chores))
+        await asyncio.to_thread(house.traces.close)
         await house.images.close()
         if house.policy.moderator:
             await house.policy.moderator.close()
@@ -104,6 +106,7 @@ async def _end(chores: set[asyncio.Task[None]]) -> None:
 
 def build_house(settings: GatewaySettings, redis: Redis) -> House:
     store, results = JobStore(redis), open_results(settings)
+    traces = open_traces(settings.tracing, "cogvideox-gateway")
     book = TenantBook(store)
     words, moderator = WordLists(settings.policy_words), open_moderator(settings)
     policy = ContentPolicy(book, UserBook(redis), words, moderator, results)
@@ -121,6 +124,7 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
         images=images,
         intake=JobIntake(store, load_catalogue(settings.catalogue), images, settings, policy),
         metrics=GatewayMetrics(),
+        traces=traces,
         book=book,
         policy=policy,
         audit=open_audit(settings, redis),

@@ -25,6 +25,7 @@ from video_jobs.logs import redact
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
+from video_jobs.tracing import Traces
 
 
 @dataclass
@@ -42,6 +43,7 @@ class House:
     images: ImageIntake
     intake: JobIntake
     metrics: GatewayMetrics
+    traces: Traces
     book: TenantBook
     audit: AuditOffice
     policy: ContentPolicy

@@ -55,7 +55,7 @@ class JobIntake:
         self.offers = offers(catalogue, settings)
         self._alphabet: tuple[float, str | None] = (0.0, None)
 
-    async def submit(self, values: dict[str, Any], caller: Caller) -> Submission:
+    async def submit(self, values: dict[str, Any], caller: Caller, trace: str = "") -> Submission:
         """The accepted job: a new one, or the one this request id already made."""
         body = read_body(values, self._settings.strict)
         job_id, body_hash = new_id(), hash_body(values)
@@ -74,7 +74,7 @@ class JobIntake:
         admission = await self._admit(job, body.has_image)
         if admission.verdict is Verdict.REPLAY:
             return Submission(await self._job_of(admission.job_id))
-        job = await self._complete(job.model_copy(update={"policy": passed.policy}), wanted)
+        job = await self._complete(job.model_copy(update={"policy": passed.policy, "trace": trace}), wanted)
         return Submission(await self._accept(job, caller), admission.rate, passed.warning)
 
     async def _complete(self, job: Job, wanted: Wanted) -> Job:

@@ -143,6 +143,9 @@ class Job(Frozen):
     cost_s: float
     priority: int = 1
     policy: JobPolicy = JobPolicy()
+    trace: str = ""
+    """The `traceparent` of the request that made it; empty without tracing."""
+
     start_within_s: float = 0
     """From accept to the first claim; 0 is for ever."""
     run_limit_s: float = 0

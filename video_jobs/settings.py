@@ -275,3 +275,6 @@ class PolicySettings(Fragment):
 class LogSettings(Fragment):
     log_level: str = "INFO"
     """Level of the JSON log lines on stderr."""
+
+    tracing: bool = False
+    """Send OpenTelemetry traces to where `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs the extra `tracing`."""

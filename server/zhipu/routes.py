@@ -17,9 +17,10 @@ router = APIRouter()
 @router.post("/videos/generations")
 async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> Utf8Json:
     """Queue a video; poll `/async-result/{id}` until its status is final."""
-    async with house.bodies.read_json(request, caller.tenant) as values:
-        request.state.said = values
-        submission = await house.intake.submit(values, caller)
+    with house.traces.request("create_video", request.headers):
+        async with house.bodies.read_json(request, caller.tenant) as values:
+            request.state.said = values
+            submission = await house.intake.submit(values, caller, house.traces.parent())
     if submission.rate is not None:
         house.metrics.accepted(submission.job.priority)
     body = task_body(submission.job) | {"task_status": "PROCESSING"}

@@ -101,9 +101,9 @@ def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Worke
 
 @pytest.fixture
 def queue_job(store: JobStore) -> Callable[..., Awaitable[Job]]:
-    catalogue, made = load_catalogue(), iter(range(10**24, 10**25))
+    catalogue, made, no_policy = load_catalogue(), iter(range(10**24, 10**25)), JobPolicy()
 
-    async def queue(using: JobStore = store, policy: JobPolicy = JobPolicy(), **changes: object) -> Job:  # noqa: B008
+    async def queue(using: JobStore = store, policy: JobPolicy = no_policy, trace: str = "", **changes: object) -> Job:
         fields = {"model": "cogvideox-2", "prompt": "a cat", "width": 720, "height": 480, "fps": 30}
         spec = VideoSpec.model_validate(fields | {"duration_s": 5, "seed": 1} | changes)
         job_id = str(next(made))
@@ -118,6 +118,7 @@ def queue_job(store: JobStore) -> Callable[..., Awaitable[Job]]:
             route="tiny",
             cost_s=1.0,
             policy=policy,
+            trace=trace,
         )
         await using.admit(job.tenant, job.request_id, job.body_hash, job.id)
         await using.accept(job)
