@@ -25,12 +25,16 @@ class ContentCheck:
         policy = job.policy
         if policy.words and self.words and self.words.matcher.find(text, policy.lists):
             raise ContentRefused("sensitive words", Subject.REWRITTEN_PROMPT.value)
-        if policy.moderation and self._moderator:
+        if policy.moderation and self._moderator is None:
+            _unasked(job, Subject.REWRITTEN_PROMPT)
+        elif policy.moderation and self._moderator:
             verdict = await self._moderator.judge(Subject.REWRITTEN_PROMPT, _asked(job), policy.fails, text)
             _heed(verdict, Subject.REWRITTEN_PROMPT)
 
     async def video(self, job: Job, folder: Path) -> dict[str, str]:
         """ContentRefused if the video may not be shown; otherwise what the record says of the check."""
+        if job.policy.moderation and self._moderator is None:
+            return _unasked(job, Subject.VIDEO)
         if not self.samples(job) or self._moderator is None:
             return {}
         frames = await asyncio.to_thread(lambda: [path.read_bytes() for path in sorted(folder.glob(SAMPLES))])
@@ -54,6 +58,15 @@ class ContentCheck:
 
 def _asked(job: Job) -> Asked:
     return Asked(tenant=job.tenant, task_id=job.id, user_id=job.user_id, model=job.spec.model)
+
+
+def _unasked(job: Job, subject: Subject) -> dict[str, str]:
+    """This worker was told of no service, though the gateway that accepted the job was."""
+    if subject.value not in job.policy.checks:
+        return {}
+    if job.policy.fails == "closed":
+        raise ModerationUnavailable("this worker knows no moderation service")
+    return {"moderation": "unanswered"}
 
 
 def _heed(verdict: Verdict, subject: Subject) -> None:

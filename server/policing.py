@@ -43,6 +43,7 @@ class ContentPolicy:
             words=has_words and not is_off,
             lists=terms.lists,
             moderation=terms.moderation and self.moderator is not None,
+            checks=tuple(sorted(self.moderator.checks)) if terms.moderation and self.moderator else (),
             fails=terms.moderation_fails or (self.moderator.fails if self.moderator else "closed"),
             verdicts={"words": "switched off by the caller" if is_off else "passed"} if has_words else {},
         )

@@ -36,5 +36,8 @@ class JobPolicy(BaseModel):
     words: bool = False
     lists: tuple[str, ...] | None = None
     moderation: bool = False
+    checks: tuple[str, ...] = ()
+    """What the service is to be asked about: a worker that knows no service must not pass it over."""
+
     fails: Fails = "closed"
     verdicts: dict[str, str] = Field(default_factory=dict)

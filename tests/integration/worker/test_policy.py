@@ -119,3 +119,16 @@ async def test_without_a_verdict_on_the_video_the_jobs_policy_holds(
     assert record is not None
     assert record.state is state
     assert list(checking.results.keys("videos/")) == [] if fails == "closed" else record.video
+
+
+@pytest.mark.parametrize(("fails", "state"), [("open", JobState.SUCCEEDED), ("closed", JobState.QUEUED)])
+async def test_a_worker_that_knows_no_service_passes_nothing_over(
+    fails: str, state: JobState, shop: Workshop, queue_job: Queue
+) -> None:
+    job = await queue_job(policy=JobPolicy(moderation=True, checks=("video",), fails=fails))
+    await attempt(shop)
+
+    record = await shop.store.get(job.id)
+    assert record is not None
+    assert record.state is state
+    assert list(shop.results.keys("videos/")) == [] if fails == "closed" else record.video
