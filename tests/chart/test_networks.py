@@ -90,7 +90,7 @@ def test_own_public_networks_are_walled_too(helm: Helm) -> None:
 def test_workers_reach_what_they_were_told_of_and_nothing_else(helm: Helm) -> None:
     rules = policy(helm.install(ci_values("production")), "worker")["egress"]
 
-    assert ports(rules) == {53, 6380, 443, 8000}
+    assert ports(rules) == {53, 6380, 443, 8000, 8080}
     assert {"ports": [{"protocol": "TCP", "port": 6380}], "to": [{"ipBlock": {"cidr": "10.20.0.0/24"}}]} in rules
 
 

@@ -20,7 +20,8 @@ REWRITER = {"rewriter": {"url": "http://r/v1", "model": "m", "apiKey": {"existin
 def documented() -> set[str]:
     """With each secret's `_FILE`, which the page tells of in words."""
     page = (ROOT / "docs" / "configuration.md").read_text()
-    return set(re.findall(r"`(COGVIDEOX_[A-Z0-9_]+)`", page))
+    named = set(re.findall(r"`(COGVIDEOX_[A-Z0-9_]+)`", page))
+    return named | {f"{name}_FILE" for name in named}
 
 
 def told(rendered: Rendered, suffix: str) -> dict[str, str]:
@@ -60,7 +61,7 @@ def secret(tmp_path: Path) -> Path:
 
 def start(rendered: Rendered, suffix: str, monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
     for name, value in told(rendered, suffix).items():
-        is_read = name in ("COGVIDEOX_REDIS_URL_FILE", "COGVIDEOX_REWRITER_KEY_FILE")
+        is_read = name in ("COGVIDEOX_REDIS_URL_FILE", "COGVIDEOX_REWRITER_KEY_FILE", "COGVIDEOX_MODERATION_KEY_FILE")
         monkeypatch.setenv(name, str(secret) if is_read else value)
 
 

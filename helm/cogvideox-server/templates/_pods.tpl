@@ -124,5 +124,5 @@ imagePullSecrets:
 checksum/settings: {{ include (print .Template.BasePath "/settings-configmap.yaml") . | sha256sum }}
 checksum/files: {{ printf "%s%s" .Values.catalogue (toJson .Values.configFiles) | sha256sum }}
 # By scrypt: who may read pods but no Secrets must not be able to guess a short password from its digest.
-checksum/secrets: {{ derivePassword 1 "long" (toJson (list .Values.redis .Values.keys .Values.store.s3.credentials .Values.rewriter.apiKey)) .Release.Name "checksum" | sha256sum }}
+checksum/secrets: {{ derivePassword 1 "long" (toJson (list .Values.redis .Values.keys .Values.store.s3.credentials .Values.rewriter.apiKey .Values.moderation.apiKey)) .Release.Name "checksum" | sha256sum }}
 {{- end -}}

@@ -47,6 +47,9 @@
 {{- if .Values.rewriter.url }}
 {{- include "cogvideox.secretSource" (dict "root" . "from" .Values.rewriter.apiKey "name" "rewriter-key") }}
 {{- end }}
+{{- if .Values.moderation.url }}
+{{- include "cogvideox.secretSource" (dict "root" . "from" .Values.moderation.apiKey "name" "moderation-key") }}
+{{- end }}
 {{- end -}}
 
 {{- define "cogvideox.gatewaySecretSources" -}}

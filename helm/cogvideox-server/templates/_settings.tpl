@@ -35,6 +35,21 @@ COGVIDEOX_REWRITER_KEY_FILE: /run/secrets/cogvideox/rewriter-key
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with .Values.policyWords.paths }}
+COGVIDEOX_POLICY_WORDS: {{ join "," . | quote }}
+{{- end }}
+{{- with .Values.moderation }}
+{{- if .url }}
+COGVIDEOX_MODERATION_URL: {{ .url | quote }}
+COGVIDEOX_MODERATION_TIMEOUT_S: {{ .timeoutSeconds | quote }}
+COGVIDEOX_MODERATION_FAILS: {{ .fails }}
+COGVIDEOX_MODERATION_CHECKS: {{ join "," .checks | quote }}
+COGVIDEOX_MODERATION_FRAMES: {{ .frames | quote }}
+{{- if or .apiKey.value .apiKey.existingSecret }}
+COGVIDEOX_MODERATION_KEY_FILE: /run/secrets/cogvideox/moderation-key
+{{- end }}
+{{- end }}
+{{- end }}
 COGVIDEOX_STORE: {{ .Values.store.type }}
 {{- if eq .Values.store.type "s3" }}
 {{- include "cogvideox.s3Settings" . }}

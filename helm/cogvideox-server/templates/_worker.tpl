@@ -17,6 +17,7 @@ cogvideox-server/route: {{ .pool.checkpoint }}
   "MODEL" .model
   "DEVICE" .device
   "MEMORY" .memory
+  "TEXT_ENCODER" .textEncoder
   "ATTENTION" .attention
   "COMPILE" .compile
   "GPUS_PER_JOB" (max 1 (int .gpu.count))
