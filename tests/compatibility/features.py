@@ -85,7 +85,7 @@ def image_in_list_or_object(world):
 
 def polls_to_success(world):
     client = world.client()
-    task = client.create(model="cogvideox-2", prompt="a cat")
+    task = client.create(model="cogvideox-2", prompt="a cat, slowly")
     first = client.read(task["id"])
     assert first["task_status"] == "PROCESSING", first
     assert not first.get("video_result"), first

@@ -93,7 +93,7 @@ def main() -> None:
         while not path.exists():
             time.sleep(0.02)
         try:
-            with Gateway(f"unix://{path}", state) as gateway, stand_in_worker(gateway):
+            with Gateway(f"unix://{path}", state) as gateway, stand_in_worker(gateway, render_s=0.3):
                 tally = together(gateway, cases)
         finally:
             redis.terminate()

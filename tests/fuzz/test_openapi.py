@@ -16,7 +16,7 @@ CASES = 1000
 @pytest.fixture(scope="module")
 def gateway(redis_socket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     address = f"unix://{redis_socket}"
-    with Gateway(address, tmp_path_factory.mktemp("gateway")) as running, stand_in_worker(running):
+    with Gateway(address, tmp_path_factory.mktemp("gateway")) as running, stand_in_worker(running, render_s=0.3):
         yield running
 
 

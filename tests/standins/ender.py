@@ -1,4 +1,4 @@
-"""A worker's calls without a worker: takes each job, waits a moment and ends it as its prompt asks."""
+"""A worker's calls without a worker: takes each job, waits a moment (or longer) and ends it, as its prompt asks."""
 
 import asyncio
 import contextlib
@@ -10,18 +10,18 @@ from video_jobs.job import JobState, Outcome, VideoFile
 from video_jobs.queue import lazy_redis
 from video_jobs.store import JobStore
 
-RENDER_SECONDS = 0.3
+SLOW_SECONDS = 3.0
 
 
 @contextlib.contextmanager
-def stand_in_worker(gateway: Gateway) -> Iterator[None]:
+def stand_in_worker(gateway: Gateway, render_s: float) -> Iterator[None]:
     """Ends each job as its prompt asks, after a moment, by the same calls that a worker makes."""
     for name in ("video.mp4", "cover.jpg"):
         file = gateway.state / "results" / "videos" / "made" / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(bytes(1000))
     over = threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_work(gateway.redis_url, over)))
+    thread = threading.Thread(target=lambda: asyncio.run(_work(gateway.redis_url, over, render_s)))
     thread.start()
     try:
         yield
@@ -30,7 +30,7 @@ def stand_in_worker(gateway: Gateway) -> Iterator[None]:
         thread.join()
 
 
-async def _work(redis_url: str, over: threading.Event) -> None:
+async def _work(redis_url: str, over: threading.Event, render_s: float) -> None:
     redis = lazy_redis(redis_url)
     store = JobStore(redis)
     try:
@@ -41,8 +41,9 @@ async def _work(redis_url: str, over: threading.Event) -> None:
                 continue
             record = await store.get(claim.job_id)
             assert record is not None
-            await asyncio.sleep(RENDER_SECONDS)
-            await store.finish(claim, _outcome(record.job.spec.prompt))
+            prompt = record.job.spec.prompt
+            await asyncio.sleep(SLOW_SECONDS if "slowly" in prompt else render_s)
+            await store.finish(claim, _outcome(prompt))
     finally:
         await redis.aclose()
 
