@@ -69,6 +69,9 @@ faults: $(INSTALLED)  ## Ten minutes of faults against the whole house; ARGS=--w
 faults-long: $(INSTALLED)  ## One storm of 20 minutes; ARGS='--slices 9 --write' adds nine to those kept in build/
 	$(BIN)/python -P tests/faults/run.py long $(ARGS)
 
+rolling: $(INSTALLED)  ## Ten rolling restarts of gateways and workers, two releases side by side; ARGS=--write keeps the table
+	$(BIN)/python -P tests/faults/rolling.py $(ARGS)
+
 machine: $(INSTALLED)  ## The job scripts beside their model, each directed event 1,000 times
 	$(BIN)/python -P tests/faults/machine.py --least 1000 $(ARGS)
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from video_jobs.policy.terms import JobPolicy
 
 JOB_VERSION = 1
+KNOWN_VERSIONS = (1,)
+"""What a worker of this release can render: a newer job waits for a newer worker, an older one is never left behind."""
 
 
 class Frozen(BaseModel):

@@ -15,7 +15,7 @@ from video_jobs import keys
 from video_jobs.audit.log import Origin
 from video_jobs.cost import measured_seconds
 from video_jobs.errors import PoisonJob, RanTooLong, StartedTooLate, error_for
-from video_jobs.job import JOB_VERSION, Claim, Frozen, Job, JobRecord, Outcome, Stage
+from video_jobs.job import JOB_VERSION, KNOWN_VERSIONS, Claim, Frozen, Job, JobRecord, Outcome, Stage
 from video_jobs.limits import Ask, LimitHit, Place, Rate
 from video_jobs.record import read_record
 
@@ -235,7 +235,7 @@ class JobStore:
         self, worker: str, routes: Sequence[str], nonce: str | None = None, adapter: str = ""
     ) -> Claim | None:
         """Take the job of these routes whose turn it is, or a near one with the adapter that the worker holds."""
-        lines = [_line(route) for route in routes]
+        lines = [_line(route, version) for route in routes for version in KNOWN_VERSIONS]
         claimed = await self._run("claim", worker, nonce or secrets.token_hex(8), _ms(self.lease_s), adapter, *lines)
         return Claim(claimed[0].decode(), claimed[1].decode()) if claimed else None
 

@@ -12,6 +12,7 @@ from server.app import create_app
 from server.intake import JobIntake
 from server.settings import GatewaySettings
 from tests.faults.failpoints import Failpoints, around
+from tests.faults.release import become_next_release
 from tests.faults.seeded import plant
 from video_jobs.store import JobStore
 
@@ -43,6 +44,7 @@ def build(settings: GatewaySettings) -> MidReply:
     points = Failpoints.of_this_process("gateway")
     lay(points)
     plant()
+    become_next_release()
     return MidReply(create_app(settings), points)
 
 

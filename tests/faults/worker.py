@@ -15,6 +15,7 @@ from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Render
 from gpu_worker.settings import WorkerSettings
 from tests.faults.failpoints import Failpoints, around
+from tests.faults.release import become_next_release
 from tests.faults.seeded import plant
 from video_jobs.job import Claim
 from video_jobs.logs import set_up_logs
@@ -93,6 +94,7 @@ def _around_put(points: Failpoints) -> None:
 def main() -> None:
     lay(Failpoints.of_this_process("worker"))
     plant()
+    become_next_release()
     settings = read_settings(WorkerSettings)
     set_up_logs(settings.log_level)
     engine, finisher = (
