@@ -55,3 +55,14 @@ def test_the_gateway_locks_the_versions_of_the_worker() -> None:
     gateway, worker = locked("gateway"), locked("worker")
 
     assert {name: versions for name, versions in gateway.items() if worker.get(name) != versions} == {}
+
+
+@pytest.mark.parametrize("name", ["gateway", "worker"])
+def test_images_are_built_from_every_package(name: str) -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    lines = (ROOT / "deploy" / f"{name}.Dockerfile").read_text().splitlines()
+    seen = (ROOT / ".dockerignore").read_text().splitlines()
+
+    assert [package for package in packages if f"COPY {package} {package}" not in lines] == []
+    assert [package for package in packages if f"!{package}" not in seen] == []
