@@ -13,7 +13,7 @@ import torch
 from gpu_worker.engine import __main__ as engine
 from gpu_worker.engine.lean import lean
 from gpu_worker.engine.model import Model
-from gpu_worker.engine.render import Renderer
+from gpu_worker.engine.render import Clip, Renderer
 from tests.integration.engine.test_equality import plan
 
 pytestmark = pytest.mark.worker
@@ -45,14 +45,15 @@ def test_lean_render_has_the_same_size_and_leaves_the_model_as_it_was(model: Mod
 
     def render(name: str) -> np.ndarray:
         frames = tmp_path / name
-        renderer.render(plan("dpm", width=128, height=64), "a red ball", None, 3, frames, lambda *_: None)
+        clip = Clip(plan("dpm", width=128, height=64), "a red ball", None, 3)
+        renderer.render(clip, frames, lambda *_: None)
         return np.load(frames)
 
     usual = render("usual.npy")
     with lean(model):
-        assert renderer.decoder == "vae, tiled"
         small = render("lean.npy")
+        assert renderer.used["decode"] == "vae, tiled"
 
     assert small.shape == usual.shape
-    assert (model.offload, renderer.decoder) == (False, "vae")
     assert np.array_equal(render("again.npy"), usual)
+    assert renderer.used["decode"] == "vae"

@@ -127,7 +127,7 @@ def queue_job(store: JobStore) -> Callable[..., Awaitable[Job]]:
     return queue
 
 
-async def until(store: JobStore, job: Job, met: Callable[[JobRecord], bool], limit_s: float = 15) -> JobRecord:
+async def until(store: JobStore, job: Job, met: Callable[[JobRecord], bool], limit_s: float = 60) -> JobRecord:
     """The record, as soon as it is as a test wants it."""
     async with asyncio.timeout(limit_s):
         while True:
