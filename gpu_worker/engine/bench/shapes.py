@@ -33,8 +33,10 @@ class Shape:
 
 
 SHAPES = {
-    "tiny": Shape("tiny", 2, 4, 16, 2, True, (64, 64), 81, 64, 32, 32, (8, 8, 8, 8), 1),
-    "small": Shape("tiny", 12, 8, 64, 2, True, (128, 96), 17, 64, 128, 128, (16, 16, 32, 32), 1),
+    "tiny": Shape("tiny-random", 2, 4, 16, 2, True, (64, 64), 81, 64, 32, 32, (8, 8, 8, 8), 1),
+    "small": Shape("tiny-random", 12, 8, 64, 2, True, (128, 96), 17, 64, 128, 128, (16, 16, 32, 32), 1),
+    # For `--model tiny`: the trained one tells how far an approximation is from exact.
+    "built-in": Shape("tiny", 6, 6, 32, 2, True, (96, 96), 81, 32, 128, 48, (16, 16, 24, 32), 1),
     "2b": Shape("cogvideox-2b", 30, 30, 64, None, False, (720, 480), 49),
     "5b": Shape("cogvideox-5b", 42, 48, 64, None, True, (720, 480), 49),
     "1.5-5b": Shape("cogvideox-1.5-5b", 42, 48, 64, 2, True, (1360, 768), 81),

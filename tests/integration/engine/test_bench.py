@@ -75,8 +75,8 @@ def test_likeness_is_full_for_the_same_and_less_for_others() -> None:
 
 def test_trained_weights_are_measured_likewise(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = ["--model", "tiny", "--models", str(models), "--measured-steps", "2", "--variants", "stock,exact", "--json"]
-    main(["--shape", "tiny", "--device", "cpu", "--size", "64x32", "--frames", "9", *named])
+    main(["--shape", "built-in", "--device", "cpu", "--frames", "9", *named])
 
     said = json.loads(capsys.readouterr().out)
     assert said["title"].endswith("50 steps, tiny")
-    assert [row["blocks"] for row in said["rows"]] == [2 * 2, 2 * 2]
+    assert [row["blocks"] for row in said["rows"]] == [2 * 6, 2 * 6]
