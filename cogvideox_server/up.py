@@ -30,7 +30,8 @@ SNIPPET = """
 
     client = ZhipuAI(api_key="{key}",
                      base_url="{url}")
-    task = client.videos.generations(model="cogvideox-2", prompt="a red circle moves right on a blue background", size="720x480")
+    task = client.videos.generations(model="cogvideox-2", size="720x480",
+                                     prompt="a red circle moves right on a blue background")
     while (result := client.videos.retrieve_videos_result(id=task.id)).task_status == "PROCESSING":
         time.sleep(2)
     print(result.task_status, result.video_result)
