@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -36,6 +37,9 @@ class Figures:
     zombies_refused: int = 0
     zombies_published: int = 0
     violations: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    """What a reader should know besides: written by hand into a kept slice."""
+
     checkpoints: int = 0
     resumed: int = 0
     worker_found_s: list[float] = field(default_factory=list)
@@ -184,6 +188,24 @@ def table(figures: Figures, name: str) -> str:
         ("what zero means (95 % upper bound)", rule_of_three),
     ]
     return f"| {name} | |\n|---|---|\n" + "\n".join(f"| {left} | {right} |" for left, right in rows)
+
+
+def slices(kept: list[Figures]) -> str:
+    """One line for each storm of a long run."""
+    names = ("seed", "sources", "jobs", "kills", "lost", "doubled", "violations", "job claimed again, p50 / p99")
+    head = f"| {' | '.join(names)} |\n{'|---' * len(names)}|"
+    rows = [
+        f"| {one.seeds[0]} | {one.products[0]} | {one.jobs:,} | {one.all_kills} | {one.lost} | {one.doubled} "
+        f"| {len(one.violations)} | {_both(one.worker_recovery_s)} |"
+        for one in kept
+    ]
+    return "\n".join([head, *rows])
+
+
+def kinds(violations: list[str]) -> str:
+    """Contradictions that differ in their job alone, counted."""
+    counted = Counter(re.sub(r"\d{20,}", "…", line) for line in violations)
+    return "\n".join(f"- {count} × {line}" for line, count in counted.most_common(20))
 
 
 def _both(values: list[float]) -> str:

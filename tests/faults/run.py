@@ -17,7 +17,8 @@ from typing import Any, TypeVar
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.faults.figures import ROOT, Figures, table
+from tests.faults.figures import ROOT, Figures, kinds, table
+from tests.faults.figures import slices as shown_slices
 from tests.faults.fleet import Shape
 from tests.faults.nemesis import Sandman
 from tests.faults.poison import Poisoned, poison
@@ -108,11 +109,6 @@ def slice_of(seed: int) -> Figures:
     return in_folder(functools.partial(storm, shape=PRODUCTION, plan=Plan(seed, SLICE_SECONDS, 1.0, 96)), "slice")
 
 
-def all_kept() -> Figures:
-    kept = [Figures.load(path) for path in sorted(KEPT.glob("*.json"))]
-    return functools.reduce(Figures.plus, kept)
-
-
 def long(slices: int) -> tuple[str, list[str]]:
     KEPT.mkdir(parents=True, exist_ok=True)
     for _ in range(slices):
@@ -121,8 +117,10 @@ def long(slices: int) -> tuple[str, list[str]]:
         figures = slice_of(seed)
         figures.save(KEPT / f"{time.time():.0f}-{seed}.json")
         print("\n".join(figures.violations[:50]), flush=True)
-    total = all_kept()
-    return table(total, "all slices"), total.violations
+    kept = [Figures.load(path) for path in sorted(KEPT.glob("*.json"))]
+    total = functools.reduce(Figures.plus, kept)
+    body = "\n\n".join([table(total, "all slices"), shown_slices(kept), *total.notes])
+    return body, total.violations
 
 
 def write(name: str, title: str, command: str, body: str) -> None:
@@ -149,7 +147,7 @@ def main() -> int:
     print(body)
     print("\n".join(wrong[:100]) or "no violation of I1 to I9")
     if args.write:
-        write(name, title, command, body + "".join(f"\n\n{line}" for line in wrong[:20]))
+        write(name, title, command, body + ("\n\n" + kinds(wrong) if wrong else ""))
     return 1 if wrong else 0
 
 
