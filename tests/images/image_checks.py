@@ -144,7 +144,9 @@ def test_a_gateway_and_a_worker_make_a_video_and_end_when_told(
         assert list(results.rglob("*.mp4"))
 
         assert stop(rendering, 40) == 0, logs(buildah)
-        assert stop(serving, 20) == 0, logs(buildah)
+        # The gateway ends its work, then itself by the signal it was sent: what buildah calls a failure.
+        stop(serving, 20)
+        assert "Application shutdown complete" in logs(buildah)
     for image in (gateway, worker):
         assert written_since(began, Path(buildah("mount", container(image)))) == []
 
