@@ -93,11 +93,13 @@ def _api(house: House) -> dict[str, Schema]:
 
 
 def _list() -> Schema:
-    count = {"name": "limit", "in": "query", "schema": {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}}
+    # A name without a value is as good as none.
+    number, nothing = {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}, {"type": "string", "maxLength": 0}
+    count = {"name": "limit", "in": "query", "schema": {"anyOf": [number, nothing]}}
     cursor = {
         "name": "after",
         "in": "query",
-        "schema": {"type": "string", "format": "task-id", "pattern": "^[0-9]{25}$"},
+        "schema": {"anyOf": [{"type": "string", "format": "task-id", "pattern": "^[0-9]{25}$"}, nothing]},
     }
     page = {
         "object": "list",

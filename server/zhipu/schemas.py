@@ -81,11 +81,11 @@ def _request(model: str, offer: Offer, settings: GatewaySettings) -> Schema:
         fields["service_class"] = {"type": ["string", "null"], "enum": [*classes, None], "description": OURS}
     ways: list[Schema] = [{"required": ["prompt"], "properties": {"prompt": {"type": "string", "minLength": 1}}}]
     if offer.images:
-        fields["image_url"] = {"anyOf": [{"$ref": "#/components/schemas/Image"}, {"type": "null"}]}
+        fields["image_url"] = {"anyOf": [{"$ref": "#/components/schemas/Image"}, {"enum": [None, ""]}]}
         ways.append({"required": ["image_url"], "properties": {"image_url": {"$ref": "#/components/schemas/Image"}}})
     return {
         "type": "object",
-        "description": "`null` means absent; fields that are not named here are ignored.",
+        "description": "`null` means absent, and so does an empty image; fields not named here are ignored.",
         "required": ["model"],
         "properties": fields,
         "anyOf": ways,
