@@ -4,7 +4,8 @@ import subprocess
 import venv
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
+from tests.homes import made_once
+
 # All import sniffio, which their own requirements used to bring along and no longer do.
 SDKS = {
     "zhipuai": ["zhipuai==2.1.5.20250825", "sniffio"],
@@ -15,11 +16,10 @@ SDKS = {
 
 def sdk_python(name: str) -> Path:
     """The interpreter of a venv that holds only this SDK; made once and kept."""
-    home = ROOT / ".venvs" / name
-    python = home / "bin" / "python"
-    if not (home / ".installed").exists():
+
+    def install(home: Path) -> None:
         venv.create(home, with_pip=True, clear=True)
-        install = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *SDKS[name]]
-        subprocess.run(install, check=True)
-        (home / ".installed").touch()
-    return python
+        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, *SDKS[name]], check=True)
+
+    return made_once(name, install) / "bin" / "python"

@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.homes import made_once
+
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "helm" / "cogvideox-server"
 CI = sorted((CHART / "ci").glob("*-values.yaml"))
@@ -105,14 +107,13 @@ def tools_python() -> Path:
     """The interpreter of the venv with the Helm engine; made once and kept."""
     if (sys.platform, platform.machine()) != ("linux", "x86_64"):
         pytest.skip("helm-sdkpy: the Helm engine comes for Linux on x86-64 only")
-    home = ROOT / ".venvs" / "chart"
-    python = home / "bin" / "python"
-    if not (home / ".installed").exists():
+
+    def install(home: Path) -> None:
         venv.create(home, with_pip=True, clear=True)
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        pip = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([*pip, "--ignore-requires-python", *TOOLS], check=True)
-        (home / ".installed").touch()
-    return python
+
+    return made_once("chart", install) / "bin" / "python"
 
 
 @pytest.fixture(scope="session")
@@ -128,14 +129,14 @@ def validators() -> Path:
     for tool in ("node", "npm"):
         if shutil.which(tool) is None:
             pytest.skip(f"{tool}: custom resources are not validated without it")
-    home = ROOT / ".venvs" / "chart-validators"
-    if not (home / ".installed").exists():
+
+    def install(home: Path) -> None:
         home.mkdir(parents=True, exist_ok=True)
         packages = [f"@kubernetes-models/{name}" for name in VALIDATORS]
-        install = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(home), *packages]
-        subprocess.run(install, check=True)
-        (home / ".installed").touch()
-    return home
+        npm = ["npm", "install", "--silent", "--no-fund", "--no-audit", "--prefix", str(home)]
+        subprocess.run([*npm, *packages], check=True)
+
+    return made_once("chart-validators", install)
 
 
 @pytest.fixture(params=VERSIONS)
