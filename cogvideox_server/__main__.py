@@ -91,7 +91,7 @@ def _add_up(parser: argparse.ArgumentParser) -> None:
         "--model", default="tiny", help="`tiny`, a folder, or a hub id in diffusers layout (default: tiny)"
     )
     parser.add_argument("--checkpoint", help="the catalogue's name for these weights (default: found out)")
-    parser.add_argument("--tenants", type=Path, metavar="FILE", help="a YAML file of tenants, plans, limits, policies")
+    parser.add_argument("--tenants", type=_file, metavar="FILE", help="a YAML file of tenants, plans, limits, policies")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line on stdout when ready, all else on stderr"
     )
@@ -115,13 +115,19 @@ def _add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or int(text) > 65535:
+    if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text} is not a port")
     return int(text)
 
 
+def _file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no file {text}")
+    return Path(text)
+
+
 def _count(text: str) -> int:
-    if not text.isdigit() or not int(text):
+    if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"{text} is not a number of workers")
     return int(text)
 

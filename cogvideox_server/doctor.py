@@ -23,8 +23,8 @@ from cogvideox_server.redis import NoRedisHere, find_redis, redis_binary
 from gpu_worker.settings import WorkerSettings
 from server.health import redis_problems
 from server.settings import GatewaySettings
-from video_jobs.links import LinkSigner, open_links, secret_file
-from video_jobs.queue import lazy_redis
+from video_jobs.links import BadSecretFile, LinkSigner, open_links, secret_file
+from video_jobs.queue import BadRedisUrl, lazy_redis
 from video_jobs.results import FolderStore, open_results
 from video_jobs.settings import CONFIG, PREFIX, read_settings
 
@@ -88,7 +88,10 @@ def settings(_patient: Patient) -> Iterator[Finding]:
 
 def redis(patient: Patient) -> Iterator[Finding]:
     if patient.redis_url is not None:
-        yield from asyncio.run(_redis(patient.redis_url))
+        try:
+            yield from asyncio.run(_redis(patient.redis_url))
+        except BadRedisUrl as error:
+            yield Finding("redis", False, str(error), "mend COGVIDEOX_REDIS_URL")
         return
     try:
         yield Finding("redis", True, f"`up` would start {redis_binary()}")
@@ -141,6 +144,8 @@ def store(patient: Patient) -> Iterator[Finding]:
         else:
             yield _opened(links.link(PROBE, int(time.time()) + 60))
         results.delete(PROBE)
+    except BadSecretFile as exc:
+        yield Finding("links", False, str(exc), "write 32 random bytes there")
     except (OSError, KeyError, ValueError) as exc:
         yield Finding("store", False, f"{named}: {exc}", cure)
 

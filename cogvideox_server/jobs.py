@@ -13,7 +13,7 @@ import httpx2
 
 from cogvideox_server.progress import Bar
 
-POLL_SECONDS, ANSWER_SECONDS, TRIES = 1.0, 60.0, 5
+POLL_SECONDS, ANSWER_SECONDS, TRIES, WATCH_TRIES = 1.0, 60.0, 5, 120
 CHUNK_BYTES = 1 << 18
 
 
@@ -47,6 +47,8 @@ class Api:
         url, key = args.url or _known(args.state, "address"), args.key or _known(args.state, "first-key")
         if not url or not key:
             raise CannotDo("which server, and with which key? --url and --key, or COGVIDEOX_URL and COGVIDEOX_API_KEY")
+        if not key.isascii():
+            raise CannotDo("the key is none: keys are ASCII")
         headers = {"Authorization": f"Bearer {key}", "Accept-Language": "en"}
         self._client = httpx2.Client(base_url=url.rstrip("/") + "/", headers=headers, timeout=ANSWER_SECONDS)
 
@@ -56,9 +58,9 @@ class Api:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def ask(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    def ask(self, method: str, path: str, tries: int = TRIES, **more: Any) -> dict[str, Any]:
         """Tried again while the server cannot be reached: a submit carries its request id, so that it counts once."""
-        for left in reversed(range(TRIES)):
+        for left in reversed(range(tries)):
             try:
                 reply = self._client.request(method, path, **more)
             except httpx2.TransportError as exc:
@@ -125,10 +127,13 @@ def _show(api: Api, args: argparse.Namespace) -> int:
 def _watch(api: Api, args: argparse.Namespace) -> int:
     """Until the task ends; 0 only for a video."""
     bar = Bar()
-    while (task := api.ask("GET", f"async-result/{args.id}"))["task_status"] == "PROCESSING":
+    task = api.ask("GET", f"async-result/{args.id}")
+    while task["task_status"] == "PROCESSING":
         place = task.get("queue_position")
         bar.show(task.get("progress", 0) / 100, f"place {place} in line" if place else "rendering")
         time.sleep(POLL_SECONDS)
+        # A server that was there and restarts comes back.
+        task = api.ask("GET", f"async-result/{args.id}", tries=WATCH_TRIES)
     bar.close()
     if task["task_status"] == "SUCCESS":
         print(json.dumps(task, ensure_ascii=False) if args.json else task["video_result"][0]["url"])

@@ -35,8 +35,9 @@ class Supervisor:
     def pids(self, name: str) -> list[int]:
         return [child.process.pid for child in self._children if child.name == name]
 
-    def is_running(self, name: str) -> bool:
-        return all(child.process.poll() is None for child in self._children if child.name == name)
+    def dead(self) -> str | None:
+        """One that does not run, by name."""
+        return next((child.name for child in self._children if child.process.poll() is not None), None)
 
     def tend(self) -> None:
         """Restart what died; each death in a row waits longer."""
@@ -54,22 +55,25 @@ class Supervisor:
                 child.restart_at = None
 
     def stop(self, is_urgent: Callable[[], bool]) -> None:
-        """End all children, the last started first; whoever takes too long is killed."""
-        for child in reversed(self._children):
-            if child.process.poll() is None:
+        """End all children, the last started first, those of one name together; each turn has half the time left."""
+        names = list(dict.fromkeys(child.name for child in reversed(self._children)))
+        started = time.monotonic()
+        for turn, name in enumerate(names, 1):
+            running = [child for child in self._children if child.name == name and child.process.poll() is None]
+            for child in running:
                 child.process.terminate()
-            self._wait(child, is_urgent)
+            self._wait(running, is_urgent, started + GRACE_SECONDS * (1 - 0.5**turn))
 
-    def _wait(self, child: Watched, is_urgent: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + GRACE_SECONDS / 2
-        while child.process.poll() is None:
+    def _wait(self, children: list[Watched], is_urgent: Callable[[], bool], deadline: float) -> None:
+        while any(child.process.poll() is None for child in children):
             if is_urgent() or time.monotonic() > deadline:
-                child.process.kill()
+                for child in children:
+                    child.process.kill()
             time.sleep(0.05)
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[bytes]":
-    wrapped = [sys.executable, "-P", "-m", "cogvideox_server.child", *command]
+    wrapped = [sys.executable, "-P", "-m", "cogvideox_server.child", str(os.getpid()), *command]
     # stdout belongs to `up` alone: `--json` prints one line there.
     return subprocess.Popen(
         wrapped, env={**os.environ, **environment}, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()

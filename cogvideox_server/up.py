@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import contextlib
 import fcntl
+import http.client
 import json
 import math
 import os
@@ -17,9 +18,14 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from redis.exceptions import RedisError
+
 from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import NoRedisHere, redis_binary, redis_command, socket_path
 from cogvideox_server.supervisor import Supervisor
+from video_jobs.links import BadSecretFile, secret_file
+from video_jobs.queue import BadRedisUrl, lazy_redis
+from video_jobs.settings import QueueSettings, read_settings
 
 READY_SECONDS = 120.0
 PREFIX = "/api/paas/v4/"
@@ -52,8 +58,12 @@ def up(args: argparse.Namespace) -> int:
             house = House(args)
             _pull(args.model, args.state)
             return house.run()
-    except (CannotStart, NoRedisHere, NoSuchCheckpoint) as error:
+    except (CannotStart, NoRedisHere, NoSuchCheckpoint, BadSecretFile, BadRedisUrl) as error:
         say(f"cogvideox-server up: {error}")
+        return 1
+    except (RedisError, OSError) as error:
+        # Neither says a password: Redis's errors name the host alone.
+        say(f"cogvideox-server up: {error or type(error).__name__}")
         return 1
     except KeyboardInterrupt:
         return 130
@@ -94,9 +104,10 @@ class House:
         self._state: Path = args.state.resolve()
         self._supervisor = Supervisor(say)
         self._signals = 0
+        self._told = ""
         self._port = _free_port(args.host, args.port)
-        shown = "127.0.0.1" if args.host in ("0.0.0.0", "::") else args.host  # noqa: S104  # compared, not bound
-        self._origin = f"http://{shown}:{self._port}"
+        shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)  # noqa: S104  # compared, not bound
+        self._origin = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._port}"
 
     def run(self) -> int:
         for sign in (signal.SIGTERM, signal.SIGINT):
@@ -120,19 +131,22 @@ class House:
 
     def _start(self) -> None:
         environment = self._environment()
-        url = os.environ.get("COGVIDEOX_REDIS_URL") or os.environ.get("REDIS_URL")
-        environment["COGVIDEOX_REDIS_URL"] = url or self._start_redis()
+        named = read_settings(QueueSettings)
+        redis_url = named.redis_url.get_secret_value() if "redis_url" in named.model_fields_set else ""
+        if redis_url:
+            say("using the Redis that is named")
+        else:
+            redis_url = environment["COGVIDEOX_REDIS_URL"] = self._start_redis()
         say(f"starting the gateway at {self._origin}")
-        self._key = asyncio.run(_first_key(self._state, environment["COGVIDEOX_REDIS_URL"]))
+        self._key = asyncio.run(_first_key(self._state, redis_url))
         self._supervisor.start("gateway", [sys.executable, "-P", "-m", "server"], environment)
-        self._wait("gateway", lambda: _answers(f"{self._origin}/readyz"), "the gateway is not ready")
+        self._wait(self._gateway_is_ready, "the gateway is not ready")
         say(f"starting {self._workers} worker(s) with the model {self._args.model} (the first start makes or loads it)")
         for number in range(self._workers):
             own = environment | _devices(number, _per_job(), _gpus(self._args.device))
             self._supervisor.start("worker", [sys.executable, "-P", "-m", "gpu_worker"], own)
         self._wait(
-            "worker",
-            lambda: asyncio.run(_ready_workers(environment["COGVIDEOX_REDIS_URL"])) >= self._workers,
+            lambda: asyncio.run(_ready_workers(redis_url)) >= self._workers,
             "no worker is ready",
             # Tens of gigabytes may have to be read from a slow disk.
             seconds=math.inf,
@@ -160,16 +174,24 @@ class House:
         binary, path = redis_binary(), socket_path(self._state)
         say(f"starting Redis ({binary}), append-only, in {self._state / 'redis'}")
         self._supervisor.start("redis", redis_command(binary, self._state, path), {})
-        self._wait("redis", lambda: _listens(path), "Redis did not start")
+        self._wait(lambda: _listens(path), "Redis did not start")
         return f"unix://{path}"
 
-    def _wait(self, name: str, is_there: Callable[[], bool], otherwise: str, seconds: float = READY_SECONDS) -> None:
+    def _gateway_is_ready(self) -> bool:
+        """What keeps it is said, once."""
+        reason = _reason_not_ready(f"{self._origin}/readyz")
+        if reason and reason != self._told:
+            say(f"not ready: {reason}")
+            self._told = reason
+        return reason is None
+
+    def _wait(self, is_there: Callable[[], bool], otherwise: str, seconds: float = READY_SECONDS) -> None:
         deadline = time.monotonic() + seconds
         while not is_there():
             if self._signals:
                 raise _Stopped
-            if not self._supervisor.is_running(name) or time.monotonic() > deadline:
-                raise CannotStart(f"{otherwise}; its messages are above")
+            if (dead := self._supervisor.dead()) or time.monotonic() > deadline:
+                raise CannotStart(f"{f'{dead} ended' if dead else otherwise}; its messages are above")
             time.sleep(0.1)
 
     def _show(self, seconds: float) -> None:
@@ -192,8 +214,6 @@ class _Stopped(Exception):
 async def _first_key(state: Path, redis_url: str) -> str:
     """The key this state folder has shown since its first start."""
     from server.keys import KeyRing
-    from video_jobs.links import secret_file
-    from video_jobs.queue import lazy_redis
     from video_jobs.store import JobStore
     from video_jobs.tenants import TenantBook
 
@@ -213,19 +233,21 @@ async def _first_key(state: Path, redis_url: str) -> str:
 
 
 async def _ready_workers(redis_url: str) -> int:
-    from video_jobs.queue import lazy_redis
     from video_jobs.workers import WorkerRegistry
 
     redis = lazy_redis(redis_url)
     try:
         return len(await WorkerRegistry(redis).ready())
+    except RedisError:
+        # One of ours that died is told by name; another may come back.
+        return 0
     finally:
         await redis.aclose()
 
 
 def _free_port(host: str, wanted: int = 0) -> int:
     """The wanted port, or any for 0. One in use would be answered by somebody else's server."""
-    with socket.socket() as probe:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, wanted))
@@ -239,12 +261,15 @@ def _listens(path: Path) -> bool:
         return probe.connect_ex(str(path)) == 0
 
 
-def _answers(url: str) -> bool:
+def _reason_not_ready(url: str) -> str | None:
+    """None when it is ready; empty while it does not answer yet."""
     try:
-        with urllib.request.urlopen(url, timeout=2) as reply:  # noqa: S310  # our own gateway
-            return bool(reply.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+        with urllib.request.urlopen(url, timeout=2):  # noqa: S310  # our own gateway
+            return None
+    except urllib.error.HTTPError as refused:
+        return "; ".join(json.load(refused).get("problems", []))
+    except (OSError, ValueError, http.client.HTTPException):
+        return ""
 
 
 def _per_job() -> int:

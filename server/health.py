@@ -14,6 +14,8 @@ from server.deps import TheHouse
 router = APIRouter()
 logger = logging.getLogger(__name__)
 
+HIDDEN = "redis hides its configuration: set COGVIDEOX_ALLOW_UNSAFE_REDIS to vouch for it"
+
 
 @router.get("/healthz")
 async def is_alive() -> dict[str, str]:
@@ -45,9 +47,11 @@ async def redis_problems(redis: Redis) -> list[str]:
     try:
         said = await redis.config_get("appendonly", "appendfsync", "maxmemory-policy")  # type: ignore[arg-type]
     except ResponseError:
-        return ["redis hides its configuration: set COGVIDEOX_ALLOW_UNSAFE_REDIS to vouch for it"]
+        return [HIDDEN]
     except (RedisError, OSError) as exc:
         return [f"redis does not answer: {type(exc).__name__}"]
+    if {"appendonly", "appendfsync", "maxmemory-policy"} - said.keys():
+        return [HIDDEN]
     problems = []
     if said["appendonly"] != "yes":
         problems.append("redis keeps no append-only file: set appendonly yes")

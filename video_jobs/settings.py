@@ -56,10 +56,16 @@ def read_settings(kind: type[Settings]) -> Settings:
     except ValidationError as exc:
         problems = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
         lines = [f"{PREFIX}{name.upper().removeprefix(PREFIX)}: {why}" if name else why for name, why in problems]
-    except (OSError, tomllib.TOMLDecodeError) as exc:
-        lines = [str(exc) if CONFIG in str(exc) else f"{CONFIG}={os.environ.get(CONFIG)}: {exc}"]
+    except BadSettingFile as exc:
+        lines = [str(exc)]
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        lines = [f"{CONFIG}={os.environ.get(CONFIG)}: {exc}"]
     print("\n".join(lines), file=sys.stderr)
     sys.exit(2)
+
+
+class BadSettingFile(Exception):
+    """A file that a variable names cannot be read."""
 
 
 class NamedToml(TomlConfigSettingsSource):
@@ -67,7 +73,7 @@ class NamedToml(TomlConfigSettingsSource):
 
     def __init__(self, settings_cls: type[BaseSettings], path: str) -> None:
         if not Path(path).is_file():
-            raise FileNotFoundError(f"{CONFIG} names {path}, and there is no such file")
+            raise BadSettingFile(f"{CONFIG} names {path}, and there is no such file")
         super().__init__(settings_cls, Path(path))
 
 
@@ -77,7 +83,12 @@ class SecretFiles(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
         is_secret = "SecretStr" in str(field.annotation)
-        return (Path(path).read_text().strip() if is_secret and path else None), field_name, False
+        if not is_secret or not path:
+            return None, field_name, False
+        try:
+            return Path(path).read_text().strip(), field_name, False
+        except (OSError, UnicodeDecodeError) as exc:
+            raise BadSettingFile(f"{PREFIX}{field_name.upper()}_FILE={path}: {exc}") from exc
 
     def __call__(self) -> dict[str, Any]:
         found = {name: self.get_field_value(field, name)[0] for name, field in self.settings_cls.model_fields.items()}

@@ -97,7 +97,7 @@ class Fleet:
         argv, environment = self._command(name)
         with (self.folder / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-P", "-m", "cogvideox_server.child", *argv],
+                [sys.executable, "-P", "-m", "cogvideox_server.child", str(os.getpid()), *argv],
                 env={**os.environ, **self._environment(), **environment},
                 cwd=ROOT,
                 stdin=subprocess.PIPE if name == "proxy" else subprocess.DEVNULL,

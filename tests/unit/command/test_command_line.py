@@ -4,12 +4,16 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import MAX_SOCKET_PATH, redis_binary, socket_path
+from cogvideox_server.supervisor import Supervisor
+
+SLOW_TO_END = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(3), exit())); time.sleep(60)"
 
 
 def run(*args: str, **environment: str) -> "subprocess.CompletedProcess[str]":
@@ -37,7 +41,16 @@ def test_help_is_there(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [["up", "--prot", "1"], ["up", "--port", "x"], ["up", "--workers", "0"], ["fly"], [], ["keys"]]
+    "wrong",
+    [
+        ["up", "--prot", "1"],
+        ["up", "--port", "x"],
+        ["up", "--workers", "0"],
+        ["up", "--tenants", "/none"],
+        ["fly"],
+        [],
+        ["keys"],
+    ],
 )
 def test_wrong_option_gets_one_line_and_two(wrong: list[str]) -> None:
     said = run(*wrong)
@@ -65,6 +78,61 @@ def test_model_that_cannot_come_is_told_before_anything_starts(tmp_path: Path) -
     assert "nobody/nothing" in said.stderr.splitlines()[0]
     assert "Traceback" not in said.stderr
     assert not (state / "redis").exists()
+
+
+@pytest.mark.parametrize(
+    ("environment", "said_why"),
+    [
+        ({"REDIS_URL": "redis://user:hunter2@127.0.0.1:1/0"}, "127.0.0.1:1"),
+        ({"COGVIDEOX_REDIS_URL": "http://user:hunter2@127.0.0.1/0"}, "rediss://"),
+    ],
+)
+def test_redis_that_is_not_there_is_told_in_a_line_without_its_password(
+    environment: dict[str, str], said_why: str, tmp_path: Path
+) -> None:
+    said = run("up", "--port", "0", "--state", str(tmp_path / "state"), **environment)
+
+    assert said.returncode == 1
+    assert said_why in said.stderr.splitlines()[-1]
+    assert "Traceback" not in said.stderr
+    assert "hunter2" not in said.stderr
+
+
+def test_redis_named_in_a_secret_file_is_the_one_that_is_used(tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("redis://127.0.0.1:1/0\n")
+    given = {name: value for name, value in os.environ.items() if not name.endswith("REDIS_URL")}
+    command = [sys.executable, "-P", "-m", "cogvideox_server", "up", "--port", "0", "--state", str(tmp_path / "state")]
+    given["COGVIDEOX_REDIS_URL_FILE"] = str(tmp_path / "url")
+    said = subprocess.run(command, capture_output=True, text=True, env=given)
+
+    assert "127.0.0.1:1" in said.stderr.splitlines()[-1]
+    assert not (tmp_path / "state" / "redis").exists()
+
+
+def test_state_that_cannot_be_made_is_told_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    said = run("up", "--port", "0", "--state", str(tmp_path / "file" / "state"))
+
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
+
+
+def test_children_of_one_name_are_ended_together() -> None:
+    supervisor = Supervisor(print)
+    for _ in range(3):
+        supervisor.start("slow", [sys.executable, "-c", SLOW_TO_END], {})
+    time.sleep(2)
+    started = time.monotonic()
+
+    supervisor.stop(lambda: False)
+
+    assert time.monotonic() - started < 6
+    assert supervisor.dead() == "slow"
+
+
+def test_key_that_is_none_is_told_in_a_line() -> None:
+    said = run("jobs", "show", "1", "--url", "http://127.0.0.1:1/", "--key", "密.钥")
+
+    assert (said.returncode, said.stderr.count("\n")) == (1, 1)
 
 
 def test_keys_without_redis_say_so(tmp_path: Path) -> None:

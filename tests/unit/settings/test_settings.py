@@ -83,3 +83,15 @@ def test_wrong_secret_is_not_echoed(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         read_settings(GatewaySettings)
 
     assert "sk-pasted" not in capsys.readouterr().err
+
+
+def test_secret_file_that_is_not_there_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COGVIDEOX_REWRITER_KEY_FILE", "/nowhere/key")
+
+    with pytest.raises(SystemExit) as ended:
+        read_settings(GatewaySettings)
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("COGVIDEOX_REWRITER_KEY_FILE=/nowhere/key: ")
