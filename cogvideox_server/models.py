@@ -19,7 +19,7 @@ def _list(args: argparse.Namespace) -> int:
     for name, checkpoint in load_catalogue().checkpoints.items():
         where = "built in" if not checkpoint.repos else f"pull {name}: {', '.join(checkpoint.repos.values())}"
         print(f"{name:18} {where:62} {checkpoint.licence}")
-    for folder in _pulled(args.models):
+    for folder in _once(_pulled(args.models)):
         known = read_manifest(folder)
         if known:
             size = sum(file.size for file in known.files) / 1e9
@@ -29,8 +29,8 @@ def _list(args: argparse.Namespace) -> int:
 
 def _pull(args: argparse.Namespace) -> int:
     try:
-        folder = model_folder(args.name, args.models, _say, args.revision)
-    except ModelUnavailable as error:
+        folder = model_folder(args.name, args.models, _say, args.revision, is_checked=True)
+    except (ModelUnavailable, OSError) as error:
         _say(f"cogvideox-server models: {error}")
         return 1
     print(folder)
@@ -40,9 +40,11 @@ def _pull(args: argparse.Namespace) -> int:
 def _verify(args: argparse.Namespace) -> int:
     """Every byte against the checksums of the pull."""
     folders = [Path(args.name)] if args.name and Path(args.name).is_dir() else _pulled(args.models)
-    wanted = [folder for folder in folders if not args.name or args.name in str(folder)]
+    wanted = _once([folder for folder in folders if not args.name or args.name in str(folder)])
     if not wanted:
-        _say(f"cogvideox-server models: nothing was pulled to {args.models}")
+        _say(
+            f"cogvideox-server models: nothing{f' named {args.name}' if args.name else ''} was pulled to {args.models}"
+        )
         return 1
     return max([_verify_one(folder) for folder in wanted])
 
@@ -61,6 +63,11 @@ def _verify_one(folder: Path) -> int:
 
 def _pulled(models: Path) -> list[Path]:
     return sorted(path.parent for path in models.glob(f"*/*/*/{MANIFEST}"))
+
+
+def _once(folders: list[Path]) -> list[Path]:
+    """A checkpoint's folder links to its repositories' own."""
+    return list({folder.resolve(): folder for folder in reversed(folders)}.values())
 
 
 def _say(text: str) -> None:

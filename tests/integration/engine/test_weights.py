@@ -81,23 +81,37 @@ def test_a_broken_download_goes_on_and_ends_whole(name: str, hub: Hub, tmp_path:
     assert "whole" in verified.stdout
 
 
-def test_damage_is_found_named_and_mended_by_another_pull(hub: Hub, tmp_path: Path) -> None:
-    folder = Path(run(hub, tmp_path / "m", "pull", "zai-org/CogVideoX1.5-5B").stdout.strip())
+@pytest.mark.parametrize("name", ["zai-org/CogVideoX1.5-5B", "modelscope:ZhipuAI/CogVideoX1.5-5B"])
+def test_damage_is_found_named_and_mended_by_another_pull(name: str, hub: Hub, tmp_path: Path) -> None:
+    folder = Path(run(hub, tmp_path / "m", "pull", name).stdout.strip())
     weights = folder / "vae" / "diffusion_pytorch_model.safetensors"
-    held = bytearray(weights.read_bytes())
+    held, times = bytearray(weights.read_bytes()), weights.stat()
     held[-1] ^= 1
     weights.write_bytes(held)
+    os.utime(weights, ns=(times.st_atime_ns, times.st_mtime_ns))
     (folder / "scheduler" / "scheduler_config.json").unlink()
 
     found = run(hub, tmp_path / "m", "verify")
-    (folder / MANIFEST).unlink()
-    weights.unlink()
-    again = run(hub, tmp_path / "m", "pull", "zai-org/CogVideoX1.5-5B")
+    again = run(hub, tmp_path / "m", "pull", name)
 
     assert found.returncode == 1
     assert "vae/diffusion_pytorch_model.safetensors has another checksum" in found.stdout
     assert "scheduler_config.json is missing" in found.stdout
     assert (again.returncode, run(hub, tmp_path / "m", "verify").returncode) == (0, 0)
+
+
+def test_damaged_list_of_checksums_is_as_good_as_none(hub: Hub, tmp_path: Path) -> None:
+    name = "zai-org/CogVideoX1.5-5B"
+    folder = Path(run(hub, tmp_path / "m", "pull", name).stdout.strip())
+    (folder / MANIFEST).write_text("{")
+
+    found = run(hub, tmp_path / "m", "verify", str(folder))
+    again = run(hub, tmp_path / "m", "pull", name)
+
+    assert (found.returncode, again.returncode) == (1, 0)
+    assert MANIFEST in found.stderr
+    assert "Traceback" not in found.stderr
+    assert run(hub, tmp_path / "m", "verify").returncode == 0
 
 
 def test_offline_what_was_pulled_is_used_and_the_rest_is_told(hub: Hub, tmp_path: Path) -> None:
