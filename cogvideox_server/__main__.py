@@ -4,6 +4,7 @@ import argparse
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 from typing import NoReturn
@@ -149,7 +150,25 @@ def main() -> int:
         os.execv(sys.executable, [sys.executable, "-P", "-m", package])  # noqa: S606  # an argument list, no shell
     # Every other command is a module of this package, with a function of the same name.
     run = getattr(importlib.import_module(f"cogvideox_server.{args.command}"), args.command)
-    return int(run(args))
+    return _told_in_a_line(args.command, lambda: int(run(args)))
+
+
+def _told_in_a_line(command: str, run: Callable[[], int]) -> int:
+    """What an operator wrote wrongly is no traceback."""
+    from pydantic import ValidationError
+
+    from video_jobs.links import BadSecretFile
+    from video_jobs.queue import BadRedisUrl
+    from video_jobs.settings import BadSettingFile
+
+    try:
+        return run()
+    except (BadSecretFile, BadRedisUrl, BadSettingFile) as error:
+        why = str(error)
+    except ValidationError as error:
+        why = "; ".join(problem["msg"] for problem in error.errors())
+    print(f"cogvideox-server {command}: {why}", file=sys.stderr)
+    return 2
 
 
 if __name__ == "__main__":

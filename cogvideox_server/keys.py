@@ -33,10 +33,11 @@ async def _with_ring(
     from server.settings import GatewaySettings
     from video_jobs.links import secret_file
     from video_jobs.queue import lazy_redis
+    from video_jobs.settings import read_settings
     from video_jobs.store import JobStore
     from video_jobs.tenants import TenantBook
 
-    settings = GatewaySettings(**({"state": args.state} if args.state else {}))
+    settings = read_settings(GatewaySettings, **({"state": args.state} if args.state else {}))
     redis = lazy_redis(find_redis(args.redis_url, settings.state) or settings.redis_url.get_secret_value())
     try:
         if args.action != "list":

@@ -23,8 +23,8 @@ from redis.exceptions import RedisError
 from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import NoRedisHere, forget_socket, redis_binary, redis_command, socket_path
 from cogvideox_server.supervisor import Supervisor
-from video_jobs.links import BadSecretFile, secret_file
-from video_jobs.queue import BadRedisUrl, lazy_redis
+from video_jobs.links import secret_file
+from video_jobs.queue import lazy_redis
 from video_jobs.settings import QueueSettings, read_settings
 
 READY_SECONDS = 120.0
@@ -58,7 +58,7 @@ def up(args: argparse.Namespace) -> int:
             house = House(args)
             _pull(args.model, args.state)
             return house.run()
-    except (CannotStart, NoRedisHere, NoSuchCheckpoint, BadSecretFile, BadRedisUrl) as error:
+    except (CannotStart, NoRedisHere, NoSuchCheckpoint) as error:
         say(f"cogvideox-server up: {error}")
         return 1
     except (RedisError, OSError) as error:
@@ -105,6 +105,7 @@ class House:
         self._supervisor = Supervisor(say)
         self._signals = 0
         self._told = ""
+        self._named = read_settings(QueueSettings)
         self._port = _free_port(args.host, args.port)
         shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(args.host, args.host)  # noqa: S104  # compared, not bound
         self._origin = f"http://{f'[{shown}]' if ':' in shown else shown}:{self._port}"
@@ -131,8 +132,7 @@ class House:
 
     def _start(self) -> None:
         environment = self._environment()
-        named = read_settings(QueueSettings)
-        redis_url = named.redis_url.get_secret_value() if "redis_url" in named.model_fields_set else ""
+        redis_url = self._named.redis_url.get_secret_value() if "redis_url" in self._named.model_fields_set else ""
         if redis_url:
             say("using the Redis that is named")
             # Else `keys` would ask the one that is gone.

@@ -43,7 +43,7 @@ class PublicLinks:
     """Links into a store that anyone may read, a CDN for instance. They expire with the object."""
 
     def __init__(self, base: str, prefix: str) -> None:
-        self._base = base.rstrip("/") + "/" + prefix
+        self._base = base.rstrip("/") + "/" + quote(prefix)
 
     def link(self, key: str, expires: int) -> str:
         return self._base + quote(key)

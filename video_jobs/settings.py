@@ -18,6 +18,7 @@ from pydantic_settings import (
 
 PREFIX = "COGVIDEOX_"
 CONFIG = PREFIX + "CONFIG"
+REDIS_SCHEMES = ("redis", "rediss", "unix", "sentinel")
 
 
 class Fragment(BaseSettings):
@@ -49,10 +50,10 @@ class Fragment(BaseSettings):
 Settings = TypeVar("Settings", bound=Fragment)
 
 
-def read_settings(kind: type[Settings]) -> Settings:
+def read_settings(kind: type[Settings], **given: Any) -> Settings:
     """A process's settings, or one line for each that is wrong, and exit 2."""
     try:
-        return kind()
+        return kind(**given)
     except ValidationError as exc:
         problems = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
         lines = [f"{PREFIX}{name.upper().removeprefix(PREFIX)}: {why}" if name else why for name, why in problems]
@@ -100,6 +101,13 @@ class QueueSettings(Fragment):
         SecretStr, Field(validation_alias=AliasChoices("COGVIDEOX_REDIS_URL", "REDIS_URL", "redis_url"))
     ] = SecretStr("redis://127.0.0.1:6379/0")
     """Where the jobs live: `redis://`, `rediss://`, `unix://PATH` or `sentinel://HOST:PORT,HOST:PORT/SERVICE`."""
+
+    @field_validator("redis_url")
+    @classmethod
+    def know_the_scheme(cls, value: SecretStr) -> SecretStr:
+        if value.get_secret_value() and value.get_secret_value().partition("://")[0] not in REDIS_SCHEMES:
+            raise ValueError("a Redis URL is redis://, rediss://, unix:// or sentinel://")
+        return value
 
 
 class StoreSettings(Fragment):
