@@ -23,7 +23,7 @@ up: $(INSTALLED)  ## Run gateway, worker, Redis and storage with the tiny model
 	$(BIN)/cogvideox-server up $(ARGS)
 
 test: $(INSTALLED)  ## Run the whole suite; ARGS='-k name' narrows it
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
 chart-test: $(INSTALLED)  ## Install the chart on three versions of Kubernetes
 	KUBERNETES="1.28 1.34 1.37" $(BIN)/python -m pytest tests/chart $(ARGS)
