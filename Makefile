@@ -25,6 +25,9 @@ up: $(INSTALLED)  ## Run gateway, worker, Redis and storage with the tiny model
 test: $(INSTALLED)  ## Run the whole suite; ARGS='-k name' narrows it
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-branch --cov-report=term:skip-covered $(ARGS)
 
+test-long: $(INSTALLED)  ## The tests that take minutes each
+	$(BIN)/python -m pytest -m long $(ARGS)
+
 chart-test: $(INSTALLED)  ## Install the chart on three versions of Kubernetes
 	KUBERNETES="1.28 1.34 1.37" $(BIN)/python -m pytest tests/chart $(ARGS)
 

@@ -189,7 +189,14 @@ def previous(chain: Chain, place: Place, index: int) -> bytes:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize(("records", "per_hour", "tamperings"), [(2000, 300, 1000), (100_000, 9000, 20)])
+@pytest.mark.parametrize(
+    ("records", "per_hour", "tamperings"),
+    [
+        (300, 60, 50),
+        pytest.param(2000, 300, 1000, marks=pytest.mark.long),
+        pytest.param(100_000, 9000, 20, marks=pytest.mark.long),
+    ],
+)
 async def test_every_tampering_is_found_and_located(
     records: int,
     per_hour: int,

@@ -33,6 +33,7 @@ def test_published_shapes_are_those_of_the_catalogue(name: str) -> None:
     assert shape.frames in native.frames.values()
 
 
+@pytest.mark.long
 def test_one_run_measures_stock_and_ours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([*SMALL, "--decode", "--variants", "stock,exact,exact+cache,speed", "--write", str(tmp_path / "table")])
 
@@ -73,6 +74,7 @@ def test_likeness_is_full_for_the_same_and_less_for_others() -> None:
     assert ssim(clip, noise) < ssim(clip, 0.9 * clip + 0.1 * noise) < 1
 
 
+@pytest.mark.long
 def test_trained_weights_are_measured_likewise(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
     named = ["--model", "tiny", "--models", str(models), "--measured-steps", "2", "--variants", "stock,exact", "--json"]
     main(["--shape", "built-in", "--device", "cpu", "--frames", "9", *named])

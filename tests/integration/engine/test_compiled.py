@@ -33,6 +33,7 @@ def predicted(transformer: object, frames: int = 6, width: int = 8) -> torch.Ten
         return Predictor(transformer, given)(sample, torch.tensor(500), False)
 
 
+@pytest.mark.long
 def test_one_graph_serves_every_block_step_and_shape(model: Model) -> None:
     torch._dynamo.reset()
     transformer, counter = model.transformers["t2v"], CompileCounter()
@@ -48,6 +49,7 @@ def test_one_graph_serves_every_block_step_and_shape(model: Model) -> None:
     assert (after_first, counter.frame_count) == (1, 1)
 
 
+@pytest.mark.long
 def test_compiled_blocks_give_what_plain_ones_give(model: Model) -> None:
     torch._dynamo.reset()
     transformer = model.transformers["t2v"]

@@ -46,6 +46,7 @@ def alone(models: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[
 
 
 @pytest.mark.parametrize(("world", "branches"), [(2, 2), (2, 1), (4, 2), (4, 1)])
+@pytest.mark.long
 def test_ranks_render_what_one_process_renders(
     world: int, branches: int, alone: Any, models: Path, tmp_path: Path
 ) -> None:
@@ -68,6 +69,7 @@ def followers_of(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+@pytest.mark.long
 async def test_a_dead_rank_fails_the_attempt_and_the_next_one_runs(models: Path, tmp_path: Path) -> None:
     command = [
         sys.executable,

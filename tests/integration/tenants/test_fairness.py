@@ -85,6 +85,7 @@ def percentiles(times: list[float]) -> str:
     return f"{marks[49]:.2f}/{marks[98]:.2f}"
 
 
+@pytest.mark.long
 async def test_predicted_waits_come_near(store: JobStore, new_job: NewJob, capsys: pytest.CaptureFixture[str]) -> None:
     """Five tenants, three classes; renders take up to a quarter longer or a fifth shorter than predicted."""
     luck, workers = random.Random(11), 4

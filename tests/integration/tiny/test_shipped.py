@@ -98,6 +98,7 @@ def test_held_out_paraphrases_are_understood(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.long
 def test_the_clip_shows_what_the_caption_says(language: str, pipelines: Pipelines) -> None:
     from tiny_model.captions import plain
 
@@ -108,6 +109,7 @@ def test_the_clip_shows_what_the_caption_says(language: str, pipelines: Pipeline
     assert (seen.background, seen.colour, seen.motion) == (wanted.background, wanted.colour, wanted.motion)
 
 
+@pytest.mark.long
 def test_the_given_picture_is_the_first_frame(pipelines: Pipelines) -> None:
     question = next(each for each in questions("en", 20) if each.wanted["motion"] == "right")
     picture = first_picture(question)
@@ -129,6 +131,7 @@ def test_unknown_words_give_a_calm_clip(pipelines: Pipelines) -> None:
     assert clip.diff(dim=-1).abs().mean() < 0.03
 
 
+@pytest.mark.long
 def test_the_adapter_paints_with_another_palette(pipelines: Pipelines) -> None:
     file = SHIPPED / "adapters" / "pastel.safetensors"
     assert file.stat().st_size < 1e6

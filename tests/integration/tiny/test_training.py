@@ -128,6 +128,7 @@ class Stopped(Exception):
     pass
 
 
+@pytest.mark.long
 def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
