@@ -7,15 +7,15 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from pathlib import Path
 
 import diffusers
 import torch
 
 from gpu_worker.engine.compiled import use_cache_folder
+from gpu_worker.engine.convolve import has_onednn
 from gpu_worker.engine.crew import Crew
-from gpu_worker.engine.lean import lean
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import die_with_parent
@@ -62,7 +62,7 @@ class Engine:
         checkpoints = self._checkpoints(job, prompt)
         adapter = self._catalogue.adapter(job.plan.adapter)
         clip = Clip(job.plan, prompt, image, job.seed, adapter.file if adapter else None)
-        with lean(self._renderer.model) if job.is_lean else nullcontext(), self._whole_crew():
+        with self._whole_crew():
             seconds = self._renderer.render(clip, Path(job.frames_path), on_progress, checkpoints)
         stages = self._renderer.used
         seconds[Stage.DENOISE.value] = round(seconds[Stage.DENOISE.value] + checkpoints.earlier_ms / 1000, 3)
@@ -109,7 +109,7 @@ def main() -> None:
         use_cache_folder(args.compile_cache)
     started = time.monotonic()
     device, catalogue = pick_device(args.device), load_catalogue(args.catalogue)
-    options = Options(args.attention, is_compiled(args.compile, device))
+    options = Options(args.attention, is_compiled(args.compile, device), has_onednn(device))
     # Before loading: the others load at the same time.
     crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from gpu_worker.engine.compiled import use_cache_folder
+from gpu_worker.engine.convolve import has_onednn
 from gpu_worker.engine.geometry import geometry_of, positions
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.model import Model
@@ -77,7 +78,7 @@ def main() -> None:
     device = pick_device(args.device if args.device == "cpu" else f"{args.device}:{args.rank}")
     model = load_model(args.model, args.models, device, args.memory, text="none")
     ranks = join(args.rank, args.world, args.meeting, device, args.branches)
-    tuned = Tuned(model, Options(args.attention, args.compiled), ranks)
+    tuned = Tuned(model, Options(args.attention, args.compiled, has_onednn(model.device)), ranks)
     tuned.choose_kernels()
     Follower(model, tuned, ranks).follow()
 

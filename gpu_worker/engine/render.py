@@ -16,7 +16,7 @@ from gpu_worker.engine.model import Model
 from gpu_worker.engine.predict import Conditions
 from gpu_worker.engine.ranks import Ranks
 from gpu_worker.engine.resume import Checkpoints, Form, Standing
-from gpu_worker.engine.room import make_room, settle_lower, step_down
+from gpu_worker.engine.room import Room
 from gpu_worker.engine.start import draw_noise, encode_first_frame, read_first_frame
 from gpu_worker.engine.text import check_prompt, encode_prompt
 from gpu_worker.engine.tune import EXACT, Options, Tuned
@@ -57,6 +57,7 @@ class Renderer:
         """What really worked on the last clip, for the record."""
 
         self._accept_unknown_prompts = accept_unknown_prompts
+        self._room = Room(model)
 
     def render(
         self, clip: Clip, frames: Path, on_progress: OnProgress, checkpoints: Checkpoints | None = None
@@ -68,15 +69,15 @@ class Renderer:
             check_prompt(self.model, clip.prompt)
         transformer = self.model.transformers[clip.mode]
         shape = geometry_of(self.model, transformer, clip.plan.width, clip.plan.height, clip.plan.num_frames)
-        make_room(self.model, clip.plan, shape, transformer)
+        self._room.make(clip.plan, shape, transformer)
         while True:
             try:
                 return self._attempt(clip, shape, frames, on_progress, checkpoints)
             except torch.OutOfMemoryError:
-                if not step_down(self.model):
+                if not self._room.has_less():
                     raise
             # Outside of the handler, whose traceback holds the tensors that were too many.
-            settle_lower(self.model)
+            self._room.step_down()
 
     def _attempt(
         self, clip: Clip, shape: Geometry, frames: Path, on_progress: OnProgress, checkpoints: Checkpoints | None
@@ -91,7 +92,7 @@ class Renderer:
             told = lambda done, total: on_progress(Stage.DECODE, done, total)  # noqa: E731
             write_frames(decode(self.model, latents, shape, told, self.tuned.ranks), frames)
         tiled = is_tiled(self.model.memory, shape.width, shape.height)
-        self.used |= {"decode": "vae, tiled" if tiled else "vae", "memory": self.model.memory.name}
+        self.used |= {"decode": self.tuned.decoder + (", tiled" if tiled else ""), "memory": self.model.memory.name}
         return seconds
 
     def _denoise(

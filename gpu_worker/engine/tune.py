@@ -13,6 +13,7 @@ from gpu_worker.engine.adapters import Adapters
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.cache import FirstBlockCache
 from gpu_worker.engine.compiled import compile_blocks, uncompile_blocks
+from gpu_worker.engine.convolve import ONEDNN, convolve_by_onednn
 from gpu_worker.engine.crew import LeadingPredictor, announce_clip
 from gpu_worker.engine.kernels import Kernel, choose_kernel, is_known, sample_of, sdpa
 from gpu_worker.engine.memory import Place
@@ -34,6 +35,7 @@ logger = logging.getLogger(__name__)
 class Options:
     kernel: str = "auto"
     compile: bool = False
+    onednn: bool = False
 
 
 EXACT = Options()
@@ -55,12 +57,18 @@ class Tuned:
                 ranks.check(transformer.config.num_attention_heads)
             if options.compile:
                 compile_blocks(transformer)
+        if options.onednn:
+            convolve_by_onednn(model.vae)
         self.exact = self.approximate = Kernel("sdpa", sdpa)
 
     @property
     def variants(self) -> list[Any]:
         """Transformers of lower precision that were made so far."""
         return list(self._variants.values())
+
+    @property
+    def decoder(self) -> str:
+        return f"vae, {ONEDNN}" if self._options.onednn else "vae"
 
     @property
     def is_compiled(self) -> bool:
