@@ -2,7 +2,9 @@
 
 import argparse
 import os
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from cogvideox_server.tenancy import seconds
 
@@ -119,16 +121,18 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON line")
 
 
+def _add_action_on_state(actions: Any, name: str, what: str) -> argparse.ArgumentParser:
+    """An action that works on the Redis of `up`, or on another."""
+    action: argparse.ArgumentParser = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
+    action.add_argument("--state", type=Path, help="the state folder of `up` (default: COGVIDEOX_STATE, or ./state)")
+    action.add_argument("--redis-url", help="the Redis to use (default: that of `up`, else COGVIDEOX_REDIS_URL)")
+    return action
+
+
 def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=kind)
 
-    def add(name: str, what: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
-        action.add_argument(
-            "--state", type=Path, help="the state folder of `up` (default: COGVIDEOX_STATE, or ./state)"
-        )
-        action.add_argument("--redis-url", help="the Redis to use (default: that of `up`, else COGVIDEOX_REDIS_URL)")
-        return action
+    add = partial(_add_action_on_state, actions)
 
     verify = add("verify", "check that nothing was changed, and name the first bad record; exit 1 if there is one")
     verify.add_argument("--json", action="store_true", help="print JSON, one line for each chain")
@@ -164,13 +168,7 @@ def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
 def add_users(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser]) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION", parser_class=kind)
 
-    def add(name: str, what: str) -> argparse.ArgumentParser:
-        action = actions.add_parser(name, help=what, description=f"{what[0].upper()}{what[1:]}.")
-        action.add_argument(
-            "--state", type=Path, help="the state folder of `up` (default: COGVIDEOX_STATE, or ./state)"
-        )
-        action.add_argument("--redis-url", help="the Redis to use (default: that of `up`, else COGVIDEOX_REDIS_URL)")
-        return action
+    add = partial(_add_action_on_state, actions)
 
     for name, what in (
         ("warn", "let the user's answers carry a warning"),

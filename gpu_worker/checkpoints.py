@@ -10,7 +10,8 @@ from gpu_worker.patience import patiently, persistently
 from gpu_worker.transfer import fetch, folder_of
 from video_jobs.job import Claim, JobRecord
 from video_jobs.results import ResultStore
-from video_jobs.store import Hold, JobStore
+from video_jobs.store import JobStore
+from video_jobs.verdicts import Hold
 
 FETCH_SECONDS, CARRY_SECONDS, DROP_SECONDS = 60.0, 600.0, 60.0
 CONTENT_TYPE = "application/octet-stream"

@@ -9,7 +9,8 @@ from enum import StrEnum
 from redis.exceptions import RedisError
 
 from video_jobs.job import Claim, Stage
-from video_jobs.store import Hold, JobStore
+from video_jobs.store import JobStore
+from video_jobs.verdicts import Hold
 
 REPORT_EVERY_SECONDS = 0.5
 

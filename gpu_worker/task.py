@@ -5,12 +5,12 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
-from types import MappingProxyType
 from typing import TypeVar
 
 from gpu_worker.checkpoints import Checkpoints
+from gpu_worker.ending import Ending
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Message, Prepared, Progress, Render
 from gpu_worker.lease import Lease, LeaseEnd
@@ -26,17 +26,15 @@ from video_jobs.errors import (
     InternalFault,
     JobCancelled,
     JobError,
-    OutOfGpuMemory,
     WorkerDiskFull,
 )
 from video_jobs.job import Claim, JobRecord, JobState, Outcome, Rendered, Stage
-from video_jobs.store import Charge, Requeue
+from video_jobs.verdicts import Charge
 
 IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
 LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
 SETTLE_SECONDS, ALONE_SECONDS = 10.0, 60.0
-NO_STAGES: Mapping[str, float] = MappingProxyType({})
 
 T = TypeVar("T")
 
@@ -63,10 +61,9 @@ class JobRun:
         self._watch: Watch | None = None
         self._checkpoints = Checkpoints(shop.store, shop.results, claim)
         self._folder = shop.scratch.path(claim)
-        self._claimed_s = time.time()
+        self._ending = Ending(shop, claim)
         self._is_rendered = self._is_suspect = False
         self._drained_by = 0.0
-        self._record: JobRecord | None = None
         self._rendered = Rendered()
         self._prepared_s: dict[str, float] = {}
         self._checked_prompt = ""
@@ -100,8 +97,7 @@ class JobRun:
             record = await patiently(lambda: self._shop.store.get(self.claim.job_id))
             if record is None:
                 return InternalFault("the record is gone")
-            self._record = record
-            self._shop.metrics.claimed(record)
+            self._ending.claimed(record)
             return await self._make(record)
         except JobError as error:
             return error
@@ -149,39 +145,26 @@ class JobRun:
         digest = record.job.plan.digest()
         self._rendered = self._rendered.model_copy(update={"preset_digest": digest, **versions})
         await self._prepare(record)
+        newest = self._checkpoints.newest
         job = Render(
             job_id=self.claim.job_id,
             token=self.claim.token,
-            prompt="",
+            prompt=self._rendered.prompt,
+            is_rewritten=self._rendered.prompt_by != "caller",
             image_path=str(image) if image else None,
             plan=record.job.plan,
             seed=record.job.spec.seed,
             frames_path=str(frames),
+            checkpoint_path=str(newest) if newest else None,
             checkpoint_folder=str(self._folder),
             checkpoint_every_s=self._shop.checkpoint_every_s,
-            is_lean=any(attempt.ended_by == OutOfGpuMemory.code for attempt in record.attempts),
         )
         await self._unless_ended(self._shop.rendering.acquire())
         try:
-            return await self._on_device(job)
+            self._shop.adapter = job.plan.adapter
+            return await self._in_child(self._shop.engine, job)
         finally:
             self._shop.rendering.release()
-
-    async def _on_device(self, job: Render) -> Done:
-        self._shop.adapter = job.plan.adapter
-        try:
-            return await self._in_child(self._shop.engine, self._from_here(job))
-        except OutOfGpuMemory as error:
-            if job.is_lean:
-                raise
-            logger.warning("rendering with less memory", extra={"job_id": job.job_id, "error": error.detail})
-            return await self._in_child(self._shop.engine, self._from_here(job, is_lean=True))
-
-    def _from_here(self, job: Render, **changes: object) -> Render:
-        """With the newest checkpoint there is, and the prompt that was made for it."""
-        newest, by = self._checkpoints.newest, self._rendered.prompt_by
-        here = {"checkpoint_path": str(newest) if newest else None, "prompt": self._rendered.prompt}
-        return job.model_copy(update=here | {"is_rewritten": by != "caller"} | changes)
 
     async def _fetch_image(self, record: JobRecord) -> Path | None:
         image = record.job.spec.image
@@ -255,22 +238,21 @@ class JobRun:
     async def _close(self, ending: Outcome | JobError) -> bool:
         """Tell the store how the attempt ended; whether the job has ended with it."""
         if isinstance(ending, Outcome):
-            return await self._publish(ending)
+            return await self._ending.publish(ending)
         if self.lease.ended is LeaseEnd.LOST:
-            logger.warning("attempt dropped", extra={"job_id": self.claim.job_id})
-            self._ended("lost")
+            self._ending.lost()
             return False
         if self.lease.ended is LeaseEnd.DRAINED:
             await self._checkpoints.settle(self._drained_by + HAND_BACK_SECONDS - asyncio.get_running_loop().time())
-            return await self._requeue("drained", Charge.FREE)
+            return await self._ending.requeue("drained", Charge.FREE)
         if isinstance(ending, JobCancelled) or self.lease.ended is LeaseEnd.CANCELLED:
-            return await self._publish(self._failure(JobCancelled(), JobState.CANCELLED))
+            return await self._ending.publish(self._failure(JobCancelled(), JobState.CANCELLED))
         if isinstance(ending, WorkerDiskFull):
             self._shop.scratch.fell_short()
         if ending.retryable:
             await self._checkpoints.settle(SETTLE_SECONDS)
-            return await self._requeue(ending.code, _charge(ending), self._why(ending))
-        return await self._publish(self._failure(ending, JobState.FAILED))
+            return await self._ending.requeue(ending.code, _charge(ending), self._why(ending))
+        return await self._ending.publish(self._failure(ending, JobState.FAILED))
 
     def _why(self, error: JobError) -> str:
         return f"{error.detail}, at {self._watch.where()}" if self._watch else error.detail
@@ -281,28 +263,6 @@ class JobRun:
             stages = self._rendered.stages | told | {"moderation_reason": error.reason}
             self._rendered = self._rendered.model_copy(update={"stages": stages})
         return Outcome(state=state, rendered=self._rendered, error_code=error.code, error_message=error.message)
-
-    async def _publish(self, outcome: Outcome) -> bool:
-        published = await patiently(lambda: self._shop.store.finish(self.claim, outcome))
-        how = outcome.state.value if published else "refused"
-        self._ended(how, outcome.rendered.stage_seconds, has_ended=published)
-        logger.info(
-            "job ended" if published else "result refused",
-            extra={"job_id": self.claim.job_id, "token": self.claim.token, "state": outcome.state.value},
-        )
-        return published
-
-    async def _requeue(self, why: str, charge: Charge, detail: str = "") -> bool:
-        how = await patiently(lambda: self._shop.store.requeue(self.claim, why, charge, detail))
-        self._ended(why, has_ended=how is Requeue.FAILED)
-        told = {"job_id": self.claim.job_id, "why": why, "detail": detail, "how": how.value}
-        logger.warning("job handed back", extra=told)
-        return how in (Requeue.FAILED, Requeue.CANCELLED)
-
-    def _ended(self, how: str, stage_seconds: Mapping[str, float] = NO_STAGES, has_ended: bool = False) -> None:
-        self._shop.metrics.ended(how, stage_seconds, self._record if has_ended else None)
-        if self._record is not None:
-            self._shop.traces.attempt(self._record, self._claimed_s, how, stage_seconds)
 
     async def _unless_ended(self, doing: Awaitable[T], but_for: LeaseEnd | None = None) -> T:
         """What is waited for; JobCancelled as soon as the lease ends, but for one reason."""

@@ -23,7 +23,7 @@ from video_jobs.errors import JobError
 from video_jobs.job import Claim
 from video_jobs.queue import to_json
 from video_jobs.reaper import run_reaper
-from video_jobs.store import Charge
+from video_jobs.verdicts import Charge
 from video_jobs.workers import WorkerRegistry
 
 ANNOUNCE_EVERY_SECONDS, NAP_SECONDS, REDIS_PAUSE_SECONDS = 5.0, 2.0, 0.2

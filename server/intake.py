@@ -22,8 +22,9 @@ from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds, stage_seconds
 from video_jobs.job import Job, JobRecord, VideoSpec
 from video_jobs.limits import Ask, Rate, ServiceClass
-from video_jobs.store import Admission, AuditFull, JobStore, Verdict
+from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
+from video_jobs.verdicts import Admission, AuditFull, Verdict
 from video_jobs.workers import WorkerRegistry
 
 ALPHABET_SECONDS, MAX_UNKNOWN_SHARE = 30.0, 0.5

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,10 @@ from video_jobs import keys
 from video_jobs.audit.log import Origin
 from video_jobs.cost import measured_seconds
 from video_jobs.errors import PoisonJob, RanTooLong, StartedTooLate, error_for
-from video_jobs.job import JOB_VERSION, KNOWN_VERSIONS, Claim, Frozen, Job, JobRecord, Outcome, Stage
+from video_jobs.job import JOB_VERSION, KNOWN_VERSIONS, Claim, Job, JobRecord, Outcome, Stage
 from video_jobs.limits import Ask, LimitHit, Place, Rate
 from video_jobs.record import read_record
+from video_jobs.verdicts import Admission, AuditFull, CancelVerdict, Charge, Hold, Requeue, Retry, Verdict
 
 LEASE_SECONDS = 15.0
 BEAT_SECONDS = 5.0
@@ -38,61 +38,6 @@ _KEYS = [
 # Parts of one text, in this order, put before every script.
 _PRELUDE = ("tenants", "order", "usage", "budgets", "counts", "limits", "house")
 MAX_TENANTS_LOOKED_AT = 200
-
-
-class AuditFull(Exception):
-    """The audit's backlog is at its cap: no job is accepted that could not be audited."""
-
-
-class Verdict(StrEnum):
-    NEW = "new"
-    REPLAY = "replay"
-    CONFLICT = "conflict"
-    PENDING = "pending"
-    LIMITED = "limited"
-
-
-class Admission(Frozen):
-    verdict: Verdict
-    job_id: str = ""
-    limit: LimitHit | None = None
-    rate: Rate | None = None
-
-
-class Hold(StrEnum):
-    """Whether a claim still holds its job."""
-
-    HELD = "held"
-    LOST = "lost"
-    CANCEL = "cancel"
-
-
-class Charge(StrEnum):
-    """What an attempt that ended early costs the job."""
-
-    FREE = "free"
-    ATTEMPT = "attempt"
-    ENGINE_DEATH = "engine_death"
-
-
-class Requeue(StrEnum):
-    QUEUED = "queued"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    LOST = "lost"
-
-
-class Retry(StrEnum):
-    QUEUED = "queued"
-    NOT_FAILED = "not failed"
-    UNKNOWN = "unknown"
-
-
-class CancelVerdict(StrEnum):
-    CANCELLED = "cancelled"
-    ASKED = "asked"
-    FINAL = "final"
-    UNKNOWN = "unknown"
 
 
 _CHARGE_LIMITS = {Charge.FREE: 0, Charge.ATTEMPT: MAX_FAILED_ATTEMPTS, Charge.ENGINE_DEATH: MAX_ENGINE_DEATHS}

@@ -29,27 +29,28 @@ class FusedAttention:
         image_rotary_emb: Positions | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         text = encoder_hidden_states.shape[1]
-        query, key, value = project(attn, torch.cat([encoder_hidden_states, hidden_states], dim=1))
-        if image_rotary_emb is not None:
-            turn(query, image_rotary_emb, text)
-            turn(key, image_rotary_emb, text)
-        out = self.attend(query, key, value)
-        return give(attn, out, text)
+        tokens = torch.cat([encoder_hidden_states, hidden_states], dim=1)
+        return give(attn, self.attend_all(*project(attn, tokens, image_rotary_emb, text), text), text)
+
+    def attend_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, text: int) -> torch.Tensor:
+        """All tokens to all; the first `text` of them are the words."""
+        return self.attend(query, key, value)
 
 
-def project(attn: Any, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Query, key and value, each (batch, heads, tokens, head_dim), the first two normed."""
+def project(
+    attn: Any, tokens: torch.Tensor, positions: Positions | None, text: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Query, key and value, each (batch, heads, tokens, head_dim), the first two normed and turned."""
     batch, count, _ = tokens.shape
     joint = attn.to_qkv(tokens).view(batch, count, 3, attn.heads, -1)
     query, key, value = joint.permute(2, 0, 3, 1, 4).unbind(0)
     if attn.norm_q is not None:
         query, key = attn.norm_q(query), attn.norm_k(key)
+    if positions is not None:
+        # Of the video's tokens alone, in place; text has none.
+        for states in (query, key):
+            states[:, :, text:] = apply_rotary_emb(states[:, :, text:], positions)
     return query, key, value
-
-
-def turn(states: torch.Tensor, positions: Positions, text: int) -> None:
-    """Rotary positions of the video tokens, in place; text has none."""
-    states[:, :, text:] = apply_rotary_emb(states[:, :, text:], positions)
 
 
 def give(attn: Any, out: torch.Tensor, text: int) -> tuple[torch.Tensor, torch.Tensor]:

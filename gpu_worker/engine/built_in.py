@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import os
-import secrets
-import shutil
 from pathlib import Path
 
+from gpu_worker.engine.once import made_once
 from gpu_worker.engine.tiny import tiny_model_folder
 from video_jobs.errors import ModelUnavailable
 
@@ -23,25 +21,16 @@ def built_in_folder(name: str, models: Path) -> Path:
 def unpack(shipped: Path, models: Path) -> Path:
     """Lay the shipped parts out as two whole pipelines; a file that is not what it was is refused.
 
-    They are copies, so that an upgrade of the package never changes weights under a running engine. Whoever unpacks
-    at the same time writes the same bytes.
+    They are copies, so that an upgrade of the package never changes weights under a running engine.
     """
     sums = (shipped / CHECKSUMS).read_bytes()
-    folder = models / f"tiny-2-{hashlib.sha256(sums).hexdigest()[:8]}"
-    if folder.is_dir():
-        return folder
-    half = models / f".{folder.name}-{secrets.token_hex(8)}"
-    try:
+
+    def lay_out(folder: Path) -> None:
         for file, checksum in json.loads(sums).items():
             for place in _places(Path(file)):
-                _copy(shipped / file, checksum, half / place)
-        os.rename(half, folder)  # noqa: PTH104  # Path.rename would hide that losing the race is fine
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-    return folder
+                _copy(shipped / file, checksum, folder / place)
+
+    return made_once(models / f"tiny-2-{hashlib.sha256(sums).hexdigest()[:8]}", lay_out)
 
 
 def _places(file: Path) -> list[Path]:

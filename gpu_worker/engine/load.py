@@ -53,31 +53,20 @@ def load_model(
     logger.info("memory preset", extra={"preset": preset.name, "free_gb": round((free_bytes(device) or 0) / GB, 1)})
     folders = find_pipelines(_folder(name, models, catalogue))
     first = next(iter(folders.values()))
-    dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
     # Reading it all takes as long as loading it: both at once.
     checksum = ThreadPoolExecutor(1).submit(weights_checksum, folders)
     tokenizer = AutoTokenizer.from_pretrained(first / "tokenizer")
     check_tokenizer(tokenizer)
-    # Only on a terminal; a log keeps its lines.
-    bar = tqdm(total=2 + len(folders), desc=f"loading {name}", unit="part", disable=None, leave=False)
-
-    def part(kind: Any, path: Path, place: Place) -> Any:
-        bar.set_postfix_str(path.name)
-        # Straight from the file to where it lives: main memory never holds the weights of a resident part.
-        home = {"": str(home_of(place, device))}
-        loaded = kind.from_pretrained(path, torch_dtype=dtype, use_safetensors=True, device_map=home).eval()
-        bar.update()
-        return loaded.requires_grad_(False)
-
-    vae = part(AutoencoderKLCogVideoX, first / "vae", preset.vae)
+    parts = _Parts(device, tqdm(total=2 + len(folders), desc=f"loading {name}", unit="part", disable=None, leave=False))
+    vae = parts.read(AutoencoderKLCogVideoX, first / "vae", preset.vae)
     set_tiles(vae)
-    encoder = part(T5EncoderModel, first / "text_encoder", preset.text) if has_text else torch.nn.Identity()
+    encoder = parts.read(T5EncoderModel, first / "text_encoder", preset.text) if has_text else torch.nn.Identity()
     loaded = Model(
         tokenizer=tokenizer,
         text_encoder=lower_text(encoder) if text == "int8" else encoder,
         vae=vae,
         transformers={
-            mode: _with_large_grid(part(CogVideoXTransformer3DModel, folder / "transformer", preset.transformer))
+            mode: _with_large_grid(parts.read(CogVideoXTransformer3DModel, folder / "transformer", preset.transformer))
             for mode, folder in folders.items()
         },
         scheduler_configs={
@@ -91,6 +80,22 @@ def load_model(
     )
     loaded.settle(preset)
     return loaded
+
+
+class _Parts:
+    """Reads part after part, each to where it lives; the bar shows only on a terminal."""
+
+    def __init__(self, device: torch.device, bar: Any) -> None:
+        self._device, self._bar = device, bar
+        self._dtype = torch.float32 if device.type == "cpu" else torch.bfloat16
+
+    def read(self, kind: Any, path: Path, place: Place) -> Any:
+        self._bar.set_postfix_str(path.name)
+        # Straight from the file to its home: main memory never holds the weights of a resident part.
+        home = {"": str(home_of(place, self._device))}
+        loaded = kind.from_pretrained(path, torch_dtype=self._dtype, use_safetensors=True, device_map=home).eval()
+        self._bar.update()
+        return loaded.requires_grad_(False)
 
 
 def free_bytes(device: torch.device) -> float | None:

@@ -96,13 +96,11 @@ def with_text(preset: MemoryPreset, place: str) -> MemoryPreset:
     return preset if place in ("auto", "int8") else replace(preset, text=Place(place))
 
 
-def rank_of(preset: MemoryPreset) -> int:
-    return [known.name for known in PRESETS].index(preset.name)
-
-
 def lower_than(preset: MemoryPreset) -> MemoryPreset | None:
-    rest = PRESETS[rank_of(preset) + 1 :]
-    return rest[0] if rest else None
+    """The next one; a text encoder that was put on the CPU stays there."""
+    names = [known.name for known in PRESETS]
+    rest = PRESETS[names.index(preset.name) + 1 :]
+    return with_text(rest[0], "cpu" if preset.text is Place.CPU else "auto") if rest else None
 
 
 def is_tiled(preset: MemoryPreset, width: int, height: int) -> bool:

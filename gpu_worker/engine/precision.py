@@ -10,6 +10,8 @@ from torch import nn
 
 _CONFIGS = {"int8": "Int8DynamicActivationInt8WeightConfig", "fp8": "Float8DynamicActivationFloat8WeightConfig"}
 MIN_FP8_CAPABILITY = (8, 9)
+# How torchao says that a layer, a type or a device will not do.
+_REFUSALS = (AssertionError, RuntimeError, ValueError)
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +34,7 @@ def lowered(transformer: Any, precision: str, device: torch.device) -> Any:
         lower = copy.deepcopy(block, {id(processor): processor})
         try:
             convert(lower, config, filter_fn=_is_heavy)
-        except (AssertionError, RuntimeError, ValueError, NotImplementedError) as exc:
+        except _REFUSALS as exc:
             raise PrecisionUnusable(str(exc)[:200]) from exc
         blocks.append(lower)
     variant = copy.copy(transformer)
@@ -45,7 +47,7 @@ def lower_text(encoder: Any) -> Any:
     try:
         torchao = importlib.import_module("torchao.quantization")
         torchao.quantize_(encoder, torchao.Int8WeightOnlyConfig())
-    except (ImportError, AttributeError, AssertionError, NotImplementedError) as exc:
+    except (ImportError, AttributeError, *_REFUSALS) as exc:
         logger.warning("text encoder not in int8", extra={"why": str(exc)})
     return encoder
 

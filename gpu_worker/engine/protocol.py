@@ -43,9 +43,6 @@ class Render(Frozen):
 
     checkpoint_every_s: float = 30.0
 
-    is_lean: bool = False
-    """With as little device memory as it can be done, though slower: the usual way ran out of it."""
-
 
 class Finish(Frozen):
     """To the finisher: make the video and the cover from the native frames."""

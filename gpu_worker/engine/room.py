@@ -1,4 +1,4 @@
-"""Room for a clip on the device: an estimate before it, and the next lower preset when it was wrong."""
+"""Room for a clip on the device: the roomiest memory preset that its estimate fits in."""
 
 import logging
 from typing import Any
@@ -7,11 +7,45 @@ import torch
 
 from gpu_worker.engine.geometry import Geometry
 from gpu_worker.engine.load import free_bytes
-from gpu_worker.engine.memory import GB, ClipSize, estimate, lower_than
+from gpu_worker.engine.memory import GB, ClipSize, MemoryPreset, estimate, lower_than
 from gpu_worker.engine.model import Model
 from video_jobs.job import RenderPlan
 
 logger = logging.getLogger(__name__)
+
+
+class Room:
+    """Which preset each clip is rendered in. The roomiest is tried again for every clip until memory ran out in it."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._roomiest = model.memory
+
+    def make(self, plan: RenderPlan, shape: Geometry, transformer: Any) -> None:
+        """Step down before the clip, not in its middle, if it will not fit."""
+        preset, available = self._roomiest, device_bytes(self._model)
+        if available is not None:
+            clip = clip_size(plan, shape, transformer)
+            while (peak := max(estimate(self._model.sizes(), clip, preset).values())) > available:
+                logger.warning("clip will not fit", extra={"peak_gb": round(peak / GB, 1), "preset": preset.name})
+                lower = lower_than(preset)
+                if lower is None:
+                    break
+                preset = lower
+        self._settle(preset)
+
+    def has_less(self) -> bool:
+        return lower_than(self._model.memory) is not None
+
+    def step_down(self) -> None:
+        """Memory ran out, whatever the estimate said."""
+        self._roomiest = lower_than(self._model.memory) or self._model.memory
+        logger.warning("out of memory", extra={"preset": self._model.memory.name, "next": self._roomiest.name})
+        self._settle(self._roomiest)
+
+    def _settle(self, preset: MemoryPreset) -> None:
+        if preset != self._model.memory:
+            self._model.settle(preset)
 
 
 def clip_size(plan: RenderPlan, shape: Geometry, transformer: Any) -> ClipSize:
@@ -29,33 +63,7 @@ def clip_size(plan: RenderPlan, shape: Geometry, transformer: Any) -> ClipSize:
     )
 
 
-def make_room(model: Model, plan: RenderPlan, shape: Geometry, transformer: Any) -> None:
-    """Step down before the clip, not in its middle, if it will not fit."""
-    available = device_bytes(model)
-    if available is None:
-        return
-    clip = clip_size(plan, shape, transformer)
-    while (peak := max(estimate(model.sizes(), clip, model.memory).values())) > available:
-        logger.warning("clip will not fit", extra={"peak_gb": round(peak / GB, 1), "preset": model.memory.name})
-        if not step_down(model):
-            return
-        settle_lower(model)
-
-
 def device_bytes(model: Model) -> float | None:
     """What this process may use: what is free, and what it holds already."""
     free = free_bytes(model.device)
     return None if free is None else free + torch.cuda.memory_reserved(model.device)
-
-
-def step_down(model: Model) -> bool:
-    """Whether there is a lower preset; `settle_lower` goes there."""
-    lower = lower_than(model.memory)
-    logger.warning("out of memory", extra={"preset": model.memory.name, "next": lower.name if lower else None})
-    return lower is not None
-
-
-def settle_lower(model: Model) -> None:
-    lower = lower_than(model.memory)
-    if lower is not None:
-        model.settle(lower)

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from gpu_worker.engine.attention import FusedAttention, Positions, give, project, turn
+from gpu_worker.engine.attention import FusedAttention
 from gpu_worker.engine.cache import FirstBlockCache
 from gpu_worker.engine.forward import RunBlocks, Tokens, all_blocks, embed, fold, project_out
 from gpu_worker.engine.predict import Conditions, Predictor, combine
@@ -20,24 +20,12 @@ class SharedAttention(FusedAttention):
         self.video_tokens = 0
         """Of the whole clip: a rank cannot tell from its own share."""
 
-    def __call__(
-        self,
-        attn: Any,
-        hidden_states: torch.Tensor,
-        encoder_hidden_states: torch.Tensor,
-        attention_mask: None = None,
-        image_rotary_emb: Positions | None = None,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        text, ranks = encoder_hidden_states.shape[1], self.ranks
-        query, key, value = project(attn, torch.cat([encoder_hidden_states, hidden_states], dim=1))
-        if image_rotary_emb is not None:
-            turn(query, image_rotary_emb, text)
-            turn(key, image_rotary_emb, text)
-        joint = torch.stack([query, key, value])
+    def attend_all(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, text: int) -> torch.Tensor:
+        joint, ranks = torch.stack([query, key, value]), self.ranks
         video = ranks.heads_for_tokens(joint[..., text:, :], self.video_tokens)
         out = self.attend(*torch.cat([ranks.own_heads(joint[..., :text, :]), video], dim=-2).unbind(0))
         words = ranks.all_heads(out[..., :text, :])
-        return give(attn, torch.cat([words, ranks.tokens_for_heads(out[..., text:, :])], dim=-2), text)
+        return torch.cat([words, ranks.tokens_for_heads(out[..., text:, :])], dim=-2)
 
 
 class SharedPredictor(Predictor):

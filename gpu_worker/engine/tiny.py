@@ -1,9 +1,6 @@
 """The built-in model: the real structure of CogVideoX 1.5, small, with seeded random weights, made once."""
 
 import json
-import os
-import secrets
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +8,7 @@ import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from transformers import T5Config, T5EncoderModel
 
+from gpu_worker.engine.once import made_once
 from gpu_worker.engine.tiny_words import make_tokenizer
 
 TINY = "tiny-1"
@@ -29,21 +27,8 @@ SCHEDULER = {
 
 
 def tiny_model_folder(models: Path) -> Path:
-    """Where the tiny model lies; made on first use. Whoever makes it at the same time makes the same bytes."""
-    folder = models / TINY
-    if folder.is_dir():
-        return folder
-    half = models / f".{TINY}-{secrets.token_hex(8)}"
-    half.mkdir(parents=True)
-    try:
-        make_tiny_model(half)
-        os.rename(half, folder)  # noqa: PTH104  # Path.rename would hide that losing the race is fine
-    except OSError:
-        if not folder.is_dir():
-            raise
-    finally:
-        shutil.rmtree(half, ignore_errors=True)
-    return folder
+    """Where the tiny model lies; made on first use."""
+    return made_once(models / TINY, make_tiny_model)
 
 
 def make_tiny_model(folder: Path) -> None:

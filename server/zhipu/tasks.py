@@ -13,7 +13,7 @@ from server.zhipu.answers import additions, result_body
 from server.zhipu.errors import Utf8Json, prefers_english
 from server.zhipu.routes import own_record
 from video_jobs.job import JobRecord
-from video_jobs.store import CancelVerdict
+from video_jobs.verdicts import CancelVerdict
 
 router = APIRouter()
 logger = logging.getLogger(__name__)

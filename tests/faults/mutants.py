@@ -7,7 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from video_jobs.store import _PRELUDE, Charge
+from video_jobs.store import _PRELUDE
+from video_jobs.verdicts import Charge
 
 if TYPE_CHECKING:
     from tests.faults.rules import JobMachine

@@ -7,7 +7,7 @@ from tests.faults.model import GAP_MS, LEASE_MS
 from tests.faults.scripts import observed
 from tests.faults.walk import JobWalk
 from video_jobs.job import Claim
-from video_jobs.store import Charge
+from video_jobs.verdicts import Charge
 
 HOUR_MS = 3_600_000
 LIMITS_MS = [(0, 0), (0, 0), (30_000, 0), (0, 40_000)]

@@ -8,7 +8,7 @@ from tests.faults.mutants import MUTANTS
 from tests.faults.rules import HOUR_MS
 from tests.faults.scripts import ClockedStore
 from video_jobs import keys
-from video_jobs.store import Verdict
+from video_jobs.verdicts import Verdict
 
 
 @pytest.mark.timeout(300)

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from tests.faults.model import FINAL, LEASE_MS, Model
 from tests.faults.scripts import ClockedStore, made_job, observed
 from video_jobs.job import Claim, JobState, Outcome
-from video_jobs.store import Charge, Verdict
+from video_jobs.verdicts import Charge, Verdict
 
 MOST_JOBS = 8
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from pathlib import Path
 from gpu_worker.engine.process import die_with_parent
 from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Progress, Ready, Render
 from gpu_worker.engine.serve import JobLoop
-from video_jobs.errors import EngineFault, JobCancelled, OutOfGpuMemory, WorkerDiskFull, error_for
+from video_jobs.errors import EngineFault, JobCancelled, WorkerDiskFull, error_for
 from video_jobs.job import Stage
 
 STEPS = 10
@@ -50,9 +50,8 @@ class StandIn:
                 self.checkpoint(job, step)
         self.write_files(job)
         resumed = {"resumed": f"step {first}"} if first else {}
-        lean = {"memory": "lean"} if isinstance(job, Render) and job.is_lean else {}
         seconds, stages = {stage.value: STEPS * self.step_s}, {stage.value: "stand-in"}
-        return Done(job_id=job.job_id, token=job.token, stage_seconds=seconds, stages=stages | resumed | lean)
+        return Done(job_id=job.job_id, token=job.token, stage_seconds=seconds, stages=stages | resumed)
 
     def misbehave(self, job: Render | Finish, step: int) -> None:
         deed, _, at = job.prompt.partition("@") if isinstance(job, Render) else ("", "", "")
@@ -65,8 +64,6 @@ class StandIn:
         while deed == "mumble":
             self.tell(job, Stage.DENOISE, 0)
             time.sleep(0.01)
-        if deed == "oom" and isinstance(job, Render) and not job.is_lean:
-            raise OutOfGpuMemory("12 GiB wanted")
         if deed.startswith("fail:"):
             raise error_for(deed.removeprefix("fail:"))
 

@@ -18,7 +18,8 @@ from video_jobs.audit.sealer import Sealer
 from video_jobs.audit.search import Query, search
 from video_jobs.audit.verify import Trust, verify
 from video_jobs.job import ImageRef, Job, JobState, Outcome, Rendered, VideoFile
-from video_jobs.store import AuditFull, JobStore
+from video_jobs.store import JobStore
+from video_jobs.verdicts import AuditFull
 
 Seal = Callable[..., Awaitable[None]]
 

@@ -1,5 +1,7 @@
 """Plans small enough for a test."""
 
+import sys
+from pathlib import Path
 from typing import Any
 
 from video_jobs.job import RenderPlan
@@ -14,3 +16,9 @@ def small_plan(**changes: Any) -> RenderPlan:
         **{"out_width": 64, "out_height": 32, "out_fps": 30, "out_frames": 15},
     }
     return RenderPlan.model_validate(values | changes)
+
+
+def engine_command(models: Path, *more: str) -> list[str]:
+    """A real engine on the CPU, as a worker starts one."""
+    model = ["--model", "tiny-random", "--checkpoint", "tiny-random", "--models", str(models), "--device", "cpu"]
+    return [sys.executable, "-P", "-m", "gpu_worker.engine", *model, *more]

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Render
 from gpu_worker.engine.render import Clip, Renderer
-from tests.integration.engine.plans import small_plan
+from tests.integration.engine.plans import engine_command, small_plan
 from video_jobs.errors import ModelUnavailable
 from video_jobs.job import RenderPlan
 
@@ -162,19 +161,7 @@ async def test_the_engine_serves_an_adapter_of_the_operators_catalogue(models: P
     path, sha256 = adapter_file(tmp_path)
     own = tmp_path / "own.toml"
     own.write_text(CATALOGUE.format(file=path.name, sha256=sha256))
-    argv = [
-        sys.executable,
-        "-P",
-        "-m",
-        "gpu_worker.engine",
-        "--model",
-        "tiny-random",
-        "--checkpoint",
-        "tiny-random",
-        "--models",
-        str(models),
-    ]
-    engine, clips = Child("engine", [*argv, "--device", "cpu", "--catalogue", str(own)]), []
+    engine, clips = Child("engine", engine_command(models, "--catalogue", str(own))), []
 
     def job(token: str, plan: RenderPlan) -> Render:
         fields = {"job_id": "7", "token": token, "prompt": "a red ball", "plan": plan, "seed": 3}

@@ -136,7 +136,7 @@ def test_out_of_memory_retries_one_preset_lower(
         renderer.render(Clip(small_plan(), "a red ball", None, 3), tmp_path / "b.npy", lambda *_: None)
 
     assert tried == ["80", "48"]
-    assert renderer.used["memory"] == "48"
+    assert (renderer.used["memory"], renderer.used["decode"]) == ("48", "vae, tiled")
     assert "out of memory" in caplog.text
     assert np.load(tmp_path / "b.npy").shape == expected.shape
 
@@ -161,9 +161,13 @@ def test_a_clip_that_will_not_fit_steps_down_before_it_starts(
     need = max(estimate(sizes, clip, PRESETS[2]).values())
     monkeypatch.setattr("gpu_worker.engine.room.device_bytes", lambda _: need)
 
-    render(model, tmp_path / "f.npy")
-
+    renderer = Renderer(model)
+    renderer.render(Clip(small_plan(), "a red ball", None, 3), tmp_path / "f.npy", lambda *_: None)
     assert model.memory.name == "24"
+
+    monkeypatch.setattr("gpu_worker.engine.room.device_bytes", lambda _: 80 * GB)
+    renderer.render(Clip(small_plan(), "a red ball", None, 3), tmp_path / "f.npy", lambda *_: None)
+    assert model.memory.name == "80", "the next clip has all the room there is"
 
 
 def test_a_prompt_is_encoded_once(model: Model) -> None:

@@ -11,7 +11,7 @@ import torch
 from gpu_worker.engine.attention import FusedAttention, install
 from gpu_worker.engine.kernels import Kernel, sdpa
 from gpu_worker.engine.load import load_model, pick_device
-from gpu_worker.engine.memory import Place, lower_than, preset_named
+from gpu_worker.engine.memory import Place, lower_than, preset_named, with_text
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.precision import PrecisionUnusable, lowered
 from gpu_worker.engine.predict import Conditions, Predictor
@@ -94,7 +94,7 @@ def test_text_encoder_works_where_it_is_told_to(models: Path) -> None:
     model = load_model("tiny-random", models, pick_device("cpu"), "80", text="cpu")
 
     assert (model.memory.text, model.memory.transformer, model.memory.name) == (Place.CPU, Place.DEVICE, "80")
-    assert lower_than(model.memory) == preset_named("48")
+    assert lower_than(model.memory) == with_text(preset_named("48"), "cpu"), "and stays there"
 
 
 def test_eight_bit_blocks_attend_by_the_kernel_of_the_plan(model: Model, tmp_path: Path) -> None:

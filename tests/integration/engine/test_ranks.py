@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Render
 from gpu_worker.engine.ranks import Ranks, UnshareableModel, bounds_of, sizes_of
-from tests.integration.engine.plans import STEPS, small_plan
+from tests.integration.engine.plans import STEPS, engine_command, small_plan
 from video_jobs.errors import EngineFault
 
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(900)]
@@ -71,19 +71,7 @@ def followers_of(pid: int) -> list[int]:
 
 @pytest.mark.long
 async def test_a_dead_rank_fails_the_attempt_and_the_next_one_runs(models: Path, tmp_path: Path) -> None:
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "gpu_worker.engine",
-        "--model",
-        "tiny-random",
-        "--checkpoint",
-        "tiny-random",
-        "--models",
-        str(models),
-    ]
-    engine = Child("engine", [*command, "--device", "cpu", "--ranks", "2"])
+    engine = Child("engine", engine_command(models, "--ranks", "2"))
     heard: list[int] = []
 
     def job(token: str) -> Render:

@@ -55,7 +55,7 @@ def test_no_prompt_is_made_up_for_an_image_alone(prompt: str, model: Model, tmp_
     job = Render(**asked, plan=load_catalogue().plan(spec, "tiny-random"))
     read_fd, write_fd = os.pipe()
 
-    engine = Engine(JobLoop(read_fd, write_fd, Render, code_of), Renderer(model), rewriter, {})
+    engine = Engine(JobLoop(read_fd, write_fd, Render, code_of), Renderer(model), rewriter, {}, load_catalogue(), None)
     rendered = engine._prepare(job, lambda *_: None)
 
     os.close(write_fd)

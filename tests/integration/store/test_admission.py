@@ -4,7 +4,8 @@ from collections.abc import Callable
 from arq.connections import ArqRedis
 
 from video_jobs.job import Job
-from video_jobs.store import JobStore, Verdict
+from video_jobs.store import JobStore
+from video_jobs.verdicts import Verdict
 
 NewJob = Callable[..., Job]
 

@@ -9,7 +9,8 @@ from video_jobs import keys
 from video_jobs.census import take_census
 from video_jobs.job import Job
 from video_jobs.limits import ServiceClass
-from video_jobs.store import Charge, JobStore
+from video_jobs.store import JobStore
+from video_jobs.verdicts import Charge
 from video_jobs.workers import WorkerRegistry
 
 NewJob = Callable[..., Job]

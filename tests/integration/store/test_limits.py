@@ -12,8 +12,9 @@ from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome, Rendered
 from video_jobs.limits import Ask, LimitHit, Limits, Tenant
 from video_jobs.policy.terms import TenantPolicy
-from video_jobs.store import Admission, Charge, JobStore, Verdict
+from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
+from video_jobs.verdicts import Admission, Charge, Verdict
 
 NewJob = Callable[..., Job]
 NEW = Verdict.NEW

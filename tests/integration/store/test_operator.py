@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome
-from video_jobs.store import CancelVerdict, Charge, JobStore, Requeue, Retry
+from video_jobs.store import JobStore
+from video_jobs.verdicts import CancelVerdict, Charge, Requeue, Retry
 
 NewJob = Callable[..., Job]
 WHO = "ops@desk"

@@ -7,8 +7,9 @@ import pytest
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome, Rendered
 from video_jobs.limits import Limits, Tenant, Terms
-from video_jobs.store import Charge, JobStore, Requeue
+from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
+from video_jobs.verdicts import Charge, Requeue
 
 NewJob = Callable[..., Job]
 

@@ -10,8 +10,9 @@ import pytest
 from video_jobs import keys
 from video_jobs.job import Claim, ImageRef, Job, JobState, Outcome, VideoFile
 from video_jobs.results import FolderStore
-from video_jobs.store import Charge, JobStore
+from video_jobs.store import JobStore
 from video_jobs.sweeper import DAY_SECONDS, Sweeper
+from video_jobs.verdicts import Charge
 
 NewJob = Callable[..., Job]
 RETENTION_DAYS = 30

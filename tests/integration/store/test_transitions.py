@@ -6,7 +6,8 @@ import pytest
 
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome, Stage, VideoFile
-from video_jobs.store import CancelVerdict, Charge, Hold, JobStore, Requeue
+from video_jobs.store import JobStore
+from video_jobs.verdicts import CancelVerdict, Charge, Hold, Requeue
 
 NewJob = Callable[..., Job]
 VIDEO = VideoFile(key="videos/1/video.mp4", cover_key="videos/1/cover.jpg", size_bytes=1, sha256="00")

@@ -129,19 +129,6 @@ async def test_job_that_is_all_but_made_may_end_during_a_drain(slow_shop: Worksh
     assert (await read(slow_shop, job)).state is JobState.SUCCEEDED
 
 
-async def test_out_of_memory_is_answered_with_less_before_it_costs_an_attempt(shop: Workshop, queue_job) -> None:
-    shop.checkpoint_every_s = 0.0
-    job = await queue_job(prompt="oom@4")
-
-    await attempt(shop)
-
-    record = await read(shop, job)
-    assert record.state is JobState.SUCCEEDED
-    assert record.rendered.stages["memory"] == "lean"
-    assert record.rendered.stages["resumed"] == "step 3"
-    assert len(record.attempts) == 1
-
-
 async def test_hung_engine_is_ended_by_measured_steps_and_the_history_says_so(shop: Workshop, queue_job) -> None:
     shop.pace.hang_floor_s = 1.0
     job = await queue_job(prompt="hang@4")

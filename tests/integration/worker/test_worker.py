@@ -10,7 +10,7 @@ import pytest
 from tests.integration.worker.latency import enqueue_to_start_ms
 from video_jobs.errors import JobCancelled, PoisonJob
 from video_jobs.job import JobRecord, JobState, Stage
-from video_jobs.store import CancelVerdict
+from video_jobs.verdicts import CancelVerdict
 
 
 def is_rendering(record: JobRecord) -> bool:

@@ -1,0 +1,54 @@
+"""How one attempt ended, told to the store, the metrics, the traces and the log."""
+
+import logging
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from gpu_worker.patience import patiently
+from gpu_worker.workshop import Workshop
+from video_jobs.job import Claim, JobRecord, Outcome
+from video_jobs.verdicts import Charge, Requeue
+
+NO_STAGES: Mapping[str, float] = MappingProxyType({})
+
+logger = logging.getLogger(__name__)
+
+
+class Ending:
+    def __init__(self, shop: Workshop, claim: Claim) -> None:
+        self._shop, self._claim = shop, claim
+        self._claimed_s = time.time()
+        self._record: JobRecord | None = None
+
+    def claimed(self, record: JobRecord) -> None:
+        self._record = record
+        self._shop.metrics.claimed(record)
+
+    async def publish(self, outcome: Outcome) -> bool:
+        """Whether it counts: not if another worker holds the job by now."""
+        published = await patiently(lambda: self._shop.store.finish(self._claim, outcome))
+        how = outcome.state.value if published else "refused"
+        self._tell(how, outcome.rendered.stage_seconds, has_ended=published)
+        logger.info(
+            "job ended" if published else "result refused",
+            extra={"job_id": self._claim.job_id, "token": self._claim.token, "state": outcome.state.value},
+        )
+        return published
+
+    async def requeue(self, why: str, charge: Charge, detail: str = "") -> bool:
+        """Hand the job back; whether it has ended with that."""
+        how = await patiently(lambda: self._shop.store.requeue(self._claim, why, charge, detail))
+        self._tell(why, has_ended=how is Requeue.FAILED)
+        told = {"job_id": self._claim.job_id, "why": why, "detail": detail, "how": how.value}
+        logger.warning("job handed back", extra=told)
+        return how in (Requeue.FAILED, Requeue.CANCELLED)
+
+    def lost(self) -> None:
+        logger.warning("attempt dropped", extra={"job_id": self._claim.job_id})
+        self._tell("lost")
+
+    def _tell(self, how: str, stage_seconds: Mapping[str, float] = NO_STAGES, has_ended: bool = False) -> None:
+        self._shop.metrics.ended(how, stage_seconds, self._record if has_ended else None)
+        if self._record is not None:
+            self._shop.traces.attempt(self._record, self._claimed_s, how, stage_seconds)
