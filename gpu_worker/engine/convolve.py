@@ -15,10 +15,9 @@ def has_onednn(device: torch.device) -> bool:
 
 def convolve_by_onednn(module: Any) -> None:
     """The same sums in another order: the last bit of a pixel may differ from the stock decoder's."""
-    for part in module.modules():
-        if isinstance(part, nn.Conv3d):
-            part._conv_forward = MethodType(_convolve, part)
+    for part in (part for part in module.modules() if isinstance(part, nn.Conv3d)):
+        vars(part)["_conv_forward"] = MethodType(_convolve, part)
 
 
-def _convolve(self: nn.Conv3d, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+def _convolve(self: Any, states: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
     return torch.mkldnn_convolution(states, weight, bias, self.padding, self.stride, self.dilation, self.groups)
