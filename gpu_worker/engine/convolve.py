@@ -10,7 +10,7 @@ ONEDNN = "onednn"
 
 
 def has_onednn(device: torch.device) -> bool:
-    return device.type == "cpu" and torch.backends.mkldnn.is_available()
+    return device.type == "cpu" and bool(torch.backends.mkldnn.is_available())  # type: ignore[no-untyped-call]
 
 
 def convolve_by_onednn(module: Any) -> None:
