@@ -14,7 +14,8 @@ Flow = NDArray[np.float32]
 SCENE_CUT = 60.0
 # Forward and backward flow that disagree by more pixels than this mark what is covered or uncovered.
 OCCLUSION_PIXELS = 1.5
-MIN_SIDE_FOR_FLOW = 32
+# Smaller clips are enlarged: the method looks at patches of 8 pixels.
+SIDE_FOR_FLOW = 160
 
 
 def interpolate(frames: NDArray[np.uint8], native_fps: int, fps: int, count: int) -> Frames:
@@ -65,9 +66,9 @@ class _Pair:
 
 
 def _flow(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Flow:
-    """Dense optical flow; small clips are enlarged first, because the method looks at patches of 8 pixels."""
+    """Dense optical flow."""
     height, width = first.shape
-    scale = max(1, -(-256 // min(height, width)))
+    scale = max(1, -(-SIDE_FOR_FLOW // min(height, width)))
     if scale > 1:
         size = (width * scale, height * scale)
         first, second = (cv2.resize(side, size, interpolation=cv2.INTER_CUBIC) for side in (first, second))
