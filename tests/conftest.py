@@ -1,5 +1,6 @@
 """Fixtures that every room shares: a real Redis on a unix socket, emptied for each test."""
 
+import os
 import socket
 import subprocess
 import time
@@ -54,3 +55,11 @@ def _wait_for(path: Path) -> None:
                 pass
         time.sleep(0.02)
     raise RuntimeError(f"no Redis at {path}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where FORBID_SKIPS is set, a test that skipped has failed: the machine was to have all it needs."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("FORBID_SKIPS") and reporter is not None and reporter.stats.get("skipped"):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
