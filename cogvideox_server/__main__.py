@@ -77,21 +77,22 @@ _KEYS = "API keys, `id.secret`. Found: the Redis of `up` in the state folder, el
 
 
 def _add_up(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--host", help="address to listen on (default: COGVIDEOX_HOST, or 127.0.0.1)")
     parser.add_argument(
-        "--port", type=_port, default=8000, help="port to listen on; 0 takes a free one (default: %(default)s)"
+        "--port", type=_port, help="port to listen on; 0 takes a free one (default: COGVIDEOX_PORT, or 8000)"
     )
     parser.add_argument(
-        "--state", type=Path, default=Path("state"), help="folder of jobs, results and keys (default: ./state)"
+        "--state", type=Path, help="folder of jobs, results and keys (default: COGVIDEOX_STATE, or ./state)"
     )
     parser.add_argument("--workers", type=_count, help="how many workers (default: one for each GPU, else one)")
     parser.add_argument(
-        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="where to render (default: auto)"
+        "--device", choices=["auto", "cpu", "cuda"], help="where to render (default: COGVIDEOX_DEVICE, or auto)"
     )
     parser.add_argument(
-        "--model", default="tiny", help="`tiny`, a folder, or a hub id in diffusers layout (default: tiny)"
+        "--model", help="`tiny`, a folder, or a hub id in diffusers layout (default: COGVIDEOX_MODEL, or tiny)"
     )
-    parser.add_argument("--checkpoint", help="the catalogue's name for these weights (default: found out)")
+    said = "the catalogue's name for these weights (default: COGVIDEOX_CHECKPOINT, or found out)"
+    parser.add_argument("--checkpoint", help=said)
     parser.add_argument("--tenants", type=_file, metavar="FILE", help="a YAML file of tenants, plans, limits, policies")
     parser.add_argument(
         "--json", action="store_true", help="print one JSON line on stdout when ready, all else on stderr"

@@ -10,7 +10,6 @@ import math
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 import urllib.error
@@ -20,9 +19,12 @@ from pathlib import Path
 
 from redis.exceptions import RedisError
 
-from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
+from cogvideox_server.checkpoints import NoSuchCheckpoint, named_checkpoint
+from cogvideox_server.devices import devices, gpus, per_job
 from cogvideox_server.redis import NoRedisHere, forget_socket, redis_binary, redis_command, socket_path
 from cogvideox_server.supervisor import Supervisor
+from gpu_worker.settings import WorkerSettings
+from server.settings import GatewaySettings
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
 from video_jobs.settings import QueueSettings, read_settings
@@ -53,9 +55,11 @@ def say(text: str) -> None:
 
 
 def up(args: argparse.Namespace) -> int:
+    _settle(args)
     try:
         with _alone(args.state):
             house = House(args)
+            args.checkpoint = named_checkpoint(args.model, args.checkpoint)
             _pull(args.model, args.state)
             return house.run()
     except (CannotStart, NoRedisHere, NoSuchCheckpoint) as error:
@@ -67,6 +71,18 @@ def up(args: argparse.Namespace) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _settle(args: argparse.Namespace) -> None:
+    """What no option says is as it is set; a wrong setting is told now, not by a child that cannot start."""
+    gateway, worker = read_settings(GatewaySettings), read_settings(WorkerSettings)
+    kept = {"host": gateway.host, "port": gateway.port, "state": gateway.state}
+    kept |= {"model": worker.model, "device": worker.device}
+    if "checkpoint" in worker.model_fields_set:
+        kept["checkpoint"] = worker.checkpoint
+    for name, value in kept.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
 
 
 def _pull(model: str, state: Path) -> None:
@@ -145,7 +161,7 @@ class House:
         self._wait(self._gateway_is_ready, "the gateway is not ready")
         say(f"starting {self._workers} worker(s) with the model {self._args.model} (the first start makes or loads it)")
         for number in range(self._workers):
-            own = environment | _devices(number, _per_job(), _gpus(self._args.device))
+            own = environment | devices(number, per_job(), gpus(self._args.device))
             self._supervisor.start("worker", [sys.executable, "-P", "-m", "gpu_worker"], own)
         self._wait(
             lambda: asyncio.run(_ready_workers(redis_url)) >= self._workers,
@@ -156,7 +172,7 @@ class House:
 
     @property
     def _workers(self) -> int:
-        return int(self._args.workers or max(1, _gpus(self._args.device) // _per_job()))
+        return int(self._args.workers or max(1, gpus(self._args.device) // per_job()))
 
     def _environment(self) -> dict[str, str]:
         model = self._args.model
@@ -166,7 +182,7 @@ class House:
             "COGVIDEOX_PORT": str(self._port),
             "COGVIDEOX_PUBLIC_URL": os.environ.get("COGVIDEOX_PUBLIC_URL", self._origin),
             "COGVIDEOX_MODEL": str(Path(model).resolve()) if Path(model).is_dir() else model,
-            "COGVIDEOX_CHECKPOINT": self._args.checkpoint or checkpoint_of(model),
+            "COGVIDEOX_CHECKPOINT": self._args.checkpoint,
             "COGVIDEOX_DEVICE": self._args.device,
             **({"COGVIDEOX_TENANTS_FILE": str(self._args.tenants.resolve())} if self._args.tenants else {}),
             "COGVIDEOX_LOG_LEVEL": os.environ.get("COGVIDEOX_LOG_LEVEL", "WARNING"),
@@ -272,26 +288,3 @@ def _reason_not_ready(url: str) -> str | None:
         return "; ".join(json.load(refused).get("problems", []))
     except (OSError, ValueError, http.client.HTTPException):
         return ""
-
-
-def _per_job() -> int:
-    return max(1, int(os.environ.get("COGVIDEOX_GPUS_PER_JOB", "1")))
-
-
-def _devices(worker: int, per_job: int, gpus: int) -> dict[str, str]:
-    """Each worker sees its own GPUs only; what the operator set stands, and more workers than GPUs share them."""
-    if gpus == 0 or "CUDA_VISIBLE_DEVICES" in os.environ:
-        return {}
-    own = (str((worker * per_job + offset) % gpus) for offset in range(min(per_job, gpus)))
-    return {"CUDA_VISIBLE_DEVICES": ",".join(own)}
-
-
-def _gpus(device: str) -> int:
-    """How many there are to render on."""
-    if device == "cpu":
-        return 0
-    try:
-        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, timeout=20, check=True)
-        return len(listed.stdout.strip().splitlines())
-    except (OSError, subprocess.SubprocessError):
-        return 0

@@ -55,7 +55,9 @@ def read_settings(kind: type[Settings], **given: Any) -> Settings:
     try:
         return kind(**given)
     except ValidationError as exc:
-        problems = [(".".join(map(str, error["loc"])), error["msg"]) for error in exc.errors()]
+        problems = [
+            (".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")) for error in exc.errors()
+        ]
         lines = [f"{PREFIX}{name.upper().removeprefix(PREFIX)}: {why}" if name else why for name, why in problems]
     except BadSettingFile as exc:
         lines = [str(exc)]

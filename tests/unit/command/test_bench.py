@@ -3,7 +3,7 @@ import sys
 import pytest
 
 from cogvideox_server.__main__ import main
-from cogvideox_server.up import _devices
+from cogvideox_server.devices import devices
 
 
 @pytest.mark.parametrize(
@@ -34,12 +34,12 @@ def test_each_worker_sees_gpus_of_its_own(
 ) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
 
-    assert [_devices(worker, per_job, gpus)["CUDA_VISIBLE_DEVICES"] for worker in range(workers)] == seen
+    assert [devices(worker, per_job, gpus)["CUDA_VISIBLE_DEVICES"] for worker in range(workers)] == seen
 
 
 def test_what_the_operator_set_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
-    assert _devices(0, 1, 4) == {}
+    assert devices(0, 1, 4) == {}
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    assert _devices(0, 1, 0) == {}
+    assert devices(0, 1, 0) == {}

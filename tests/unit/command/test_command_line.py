@@ -12,6 +12,7 @@ import pytest
 from cogvideox_server.checkpoints import NoSuchCheckpoint, checkpoint_of
 from cogvideox_server.redis import MAX_SOCKET_PATH, redis_binary, socket_path
 from cogvideox_server.supervisor import Supervisor
+from video_jobs.catalogue import load_catalogue
 
 SLOW_TO_END = "import signal, time; signal.signal(signal.SIGTERM, lambda *_: (time.sleep(3), exit())); time.sleep(60)"
 
@@ -169,9 +170,38 @@ def test_socket_fits_however_deep_the_state_lies(tmp_path: Path) -> None:
     ],
 )
 def test_checkpoint_is_found_from_the_model(model: str, checkpoint: str) -> None:
-    assert checkpoint_of(model) == checkpoint
+    assert checkpoint_of(model, load_catalogue()) == checkpoint
 
 
 def test_unknown_model_asks_for_its_checkpoint() -> None:
     with pytest.raises(NoSuchCheckpoint, match="--checkpoint"):
-        checkpoint_of("somebody/something")
+        checkpoint_of("somebody/something", load_catalogue())
+
+
+def up(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "cogvideox_server", "up", "--port", "0"]
+    variables = {
+        "COGVIDEOX_STATE": str(tmp_path / "state"),
+        **{f"COGVIDEOX_{name}": to for name, to in settings.items()},
+    }
+    return subprocess.run(command, env={**os.environ, **variables}, capture_output=True, text=True, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("settings", "status", "told"),
+    [
+        ({"PORT": "99999"}, 2, "COGVIDEOX_PORT: Input should be less than or equal to 65535"),
+        ({"STORE": "s3"}, 2, "COGVIDEOX_STORE=s3 needs COGVIDEOX_S3_BUCKET"),
+        ({"CHECKPOINT": "nope"}, 1, "the catalogue has no checkpoint nope; it has "),
+        ({"CATALOGUE": "/nowhere.toml"}, 1, "the catalogue /nowhere.toml: "),
+        ({"MODEL": "somebody/something"}, 1, "somebody/something: The model matches no checkpoint"),
+    ],
+)
+def test_up_keeps_to_the_settings_and_tells_a_wrong_one_in_a_line(
+    settings: dict[str, str], status: int, told: str, tmp_path: Path
+) -> None:
+    ended = up(tmp_path, **settings)
+
+    assert (ended.returncode, ended.stdout) == (status, "")
+    assert ended.stderr.count("\n") == 1
+    assert told in ended.stderr
