@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import httpx2
@@ -44,7 +45,11 @@ def test_operators_have_a_socket_and_a_file_of_their_own(redis_url: str, tmp_pat
         httpx2.Client(headers={"Authorization": key}, timeout=30) as client,
     ):
         operators = f"http://127.0.0.1:{admin_port}"
-        shown = client.get(f"{operators}/admin/v1/tenants/acme").json()
+        # The file is applied by and by, once Redis answers.
+        deadline = time.monotonic() + 20
+        while (said := client.get(f"{operators}/admin/v1/tenants/acme")).is_error and time.monotonic() < deadline:
+            time.sleep(0.1)
+        shown = said.json()
         misled = client.get(f"{gateway.url}/admin/v1/tenants", headers={"Host": f"127.0.0.1:{admin_port}"})
         tenants = client.get(f"{operators}/api/paas/v4/async-result/1", headers={"Authorization": gateway.key})
         healthy = [client.get(f"{url}/healthz").status_code for url in (operators, gateway.url)]
