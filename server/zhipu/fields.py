@@ -137,8 +137,8 @@ def _check_text(body: GenerationBody) -> None:
 
 
 def _is_clean(text: str) -> bool:
-    """No control characters but line breaks and tabs, and no half of a surrogate pair."""
-    return not any((ord(letter) < 32 and letter not in "\n\r\t") or 0xD800 <= ord(letter) < 0xE000 for letter in text)
+    """No control characters but line breaks and tabs."""
+    return not any(ord(letter) < 32 and letter not in "\n\r\t" for letter in text)
 
 
 def _service_class(body: GenerationBody) -> ServiceClass | None:

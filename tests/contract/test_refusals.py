@@ -1,6 +1,7 @@
 """Every refusal has the contract's shape, the right code and status, and leaves nothing behind."""
 
 import base64
+import json
 from typing import Any
 
 import httpx2
@@ -76,6 +77,22 @@ async def test_bad_json_is_a_clear_refusal(client: httpx2.AsyncClient, content: 
 
     assert reply.status_code == 400
     assert reply.json()["error"]["code"] in ("1210", "1213", "1214")
+
+
+@pytest.mark.parametrize("half", ["\\ud800", "\\uDFFF", "\\uD83Dx", "\\ude00\\ud83d"])
+@pytest.mark.parametrize("field", ["prompt", "request_id", "user_id", "image_url", "size", "style", "model"])
+async def test_half_a_letter_is_no_json_wherever_it_stands(client: httpx2.AsyncClient, field: str, half: str) -> None:
+    fields = {name: text for name, text in OK.items() if name != field}
+    content = json.dumps(fields)[:-1] + f', "{field}": "user-1{half}"}}'
+
+    assert_shape(await client.post("/videos/generations", content=content.encode()), 400, "1210")
+
+
+async def test_letter_written_in_two_halves_is_whole(client: httpx2.AsyncClient) -> None:
+    content = json.dumps(OK | {"request_id": "😀", "user_id": "user-😀"}, ensure_ascii=True)
+    reply = await client.post("/videos/generations", content=content.encode())
+
+    assert reply.json()["request_id"] == "😀"
 
 
 @pytest.mark.parametrize("field", ["style", "image_url"])
