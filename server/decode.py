@@ -14,14 +14,15 @@ import warnings
 import zlib
 from collections.abc import Sequence
 
-from PIL import Image, ImageOps, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
+from PIL import Image, ImageOps, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 MEMORY_BYTES, CPU_SECONDS = 1 << 30, 5
 MAX_SIDE, MAX_PIXELS = 8192, 36_000_000
 MAX_OUTPUT_BYTES = 4 * MAX_PIXELS
 TOO_LARGE, UNUSABLE = 3, 4
-# A file that has to be opened later could not be: the decoders are imported here, and Pillow told so.
-DECODERS = (PngImagePlugin, JpegImagePlugin, TiffImagePlugin, WebPImagePlugin)
+# A file that has to be opened later could not be: the decoders are imported here, and Pillow told so. A JPEG of several
+# pictures is read as MPO, its metadata as TIFF.
+DECODERS = (PngImagePlugin, JpegImagePlugin, MpoImagePlugin, TiffImagePlugin, WebPImagePlugin)
 PR_SET_NO_NEW_PRIVS = 38
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x8000000, 0x10000000, 0x40000000
 

@@ -114,6 +114,16 @@ async def test_broken_exif_does_not_spoil_a_whole_picture(take: Take) -> None:
     assert (image.width, image.height) == (40, 20)
 
 
+@pytest.mark.parametrize("side", [8, 40])
+async def test_first_of_several_pictures_in_a_jpeg_is_taken(take: Take, side: int) -> None:
+    """Phones write their photographs so: brightness maps, depth maps, the second lens."""
+    more = [Image.new("RGB", (side, side), "blue")]
+    _, path = await take(saved(Image.new("RGB", (40, 20), "red"), "MPO", save_all=True, append_images=more))
+
+    with Image.open(path) as picture:
+        assert (picture.size, picture.getpixel((0, 0))) == ((40, 20), (254, 0, 0))
+
+
 async def test_broken_list_of_further_pictures_does_not_spoil_the_first(take: Take) -> None:
     """Phones add previews and depth maps to a JPEG, and some list them wrongly."""
     whole = saved(Image.new("RGB", (40, 20), "red"), "MPO", save_all=True, append_images=[Image.new("RGB", (8, 8))])
