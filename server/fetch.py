@@ -30,6 +30,10 @@ class FetchFailed(Exception):
     """The image could not be fetched."""
 
 
+class TooBusy(Exception):
+    """So many images are being fetched that this one got no turn."""
+
+
 class ImageTooLarge(Exception):
     """The image is larger than allowed."""
 
@@ -96,12 +100,22 @@ class ImageFetcher:
 
     async def fetch(self, url: str) -> bytes:
         address = _plain_url(url)
+        await self._turn()
         try:
-            # The wait for a turn counts too: the place reserved for the job does not last for ever.
-            async with asyncio.timeout(self._limit_s), self._room:
+            async with asyncio.timeout(self._limit_s):
                 return await self._follow(address)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.NetworkError, TimeoutError, OSError, ValueError) as exc:
             raise FetchFailed from exc
+        finally:
+            self._room.release()
+
+    async def _turn(self) -> None:
+        """Bounded too: the place reserved for the job does not last for ever."""
+        try:
+            async with asyncio.timeout(self._limit_s):
+                await self._room.acquire()
+        except TimeoutError as exc:
+            raise TooBusy from exc
 
     async def close(self) -> None:
         await self._client.aclose()

@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import IO, Any
 
 from server.decode import TOO_LARGE
-from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge
+from server.fetch import AddressRefused, FetchFailed, ImageFetcher, ImageTooLarge, TooBusy
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from server.turns import Turns
 from video_jobs.job import ImageRef
 from video_jobs.results import ResultStore
 
-DECODE_SECONDS, MAX_DECODERS, MAX_IMAGES = 10.0, 4, 32
+# A decoder ends itself by the CPU time it took: only on a machine that starves it does it run for longer.
+DECODE_SECONDS, MAX_DECODERS, MAX_IMAGES = 20.0, 4, 32
+BUSY_SECONDS = 5.0
 # The place reserved for the job lasts for 60 s.
 INTAKE_SECONDS = 50.0
 
@@ -47,6 +49,8 @@ class ImageIntake:
             raise Refusal("1214", "image_url", "image_size") from exc
         except (AddressRefused, FetchFailed) as exc:
             raise Refusal("1214", "image_url", "image_fetch") from exc
+        except TooBusy as exc:
+            raise Refusal("1305", wait_s=BUSY_SECONDS) from exc
         # A clean picture may be far larger than the one sent: it goes by file, never through the gateway's memory.
         with tempfile.NamedTemporaryFile(suffix=".png") as cleaned:
             await self._clean(raw, cleaned)
@@ -73,7 +77,7 @@ class ImageIntake:
                 async with asyncio.timeout(DECODE_SECONDS):
                     await child.communicate(raw)
             except TimeoutError as exc:
-                raise Refusal("1214", "image_url", "image_format") from exc
+                raise Refusal("1305", wait_s=BUSY_SECONDS) from exc
             finally:
                 if child.returncode is None:
                     child.kill()

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from server.fetch import AddressRefused, FetchFailed, ImageFetcher
-from server.images import ImageIntake, _bare_environment, decode_base64
+from server.fetch import MAX_FETCHES, AddressRefused, FetchFailed, ImageFetcher, TooBusy
+from server.images import BUSY_SECONDS, ImageIntake, _bare_environment, decode_base64
 from server.refusal import Refusal
 from server.settings import GatewaySettings
 from video_jobs.job import ImageRef
@@ -215,9 +215,25 @@ async def test_slow_names_hold_up_no_other_work(monkeypatch: pytest.MonkeyPatch)
     failed = await asyncio.gather(*fetches, return_exceptions=True)
     await asyncio.to_thread(bool)
 
-    assert {type(each) for each in failed} == {FetchFailed}
-    assert time.monotonic() - started < 0.8, "the wait for a turn is part of the deadline"
+    assert {type(each) for each in failed} == {FetchFailed, TooBusy}
+    assert time.monotonic() - started < 0.8, "the wait for a turn has a deadline too"
     await fetcher.close()
+
+
+async def test_picture_is_not_blamed_for_a_gateway_that_is_busy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither for the turn that did not come, nor for the decoder that a loaded machine starved."""
+    monkeypatch.setattr("server.images.DECODE_SECONDS", 0.001)
+    intake = ImageIntake(FolderStore(tmp_path / "results"), GatewaySettings(state=tmp_path, image_fetch_seconds=0.1))
+    for _ in range(MAX_FETCHES):
+        await intake._fetcher._room.acquire()
+
+    for image in ("http://93.184.216.34/a.png", base64.b64encode(saved(Image.new("RGB", (8, 8)))).decode()):
+        with pytest.raises(Refusal) as refused:
+            await intake.take(image, "acme")
+        assert (refused.value.code, refused.value.wait_s) == ("1305", BUSY_SECONDS)
+    await intake.close()
 
 
 async def test_tenant_takes_two_at_once_and_holds_up_nobody_else(tmp_path: Path) -> None:
