@@ -32,10 +32,19 @@ TELLING_PROGRESS = 0.05
 PENDING_PAUSE_SECONDS, PENDING_LIMIT_SECONDS = 0.1, 90.0
 
 
-class Submission(NamedTuple):
-    """The accepted job, and what was left of the caller's rate when it was a new one."""
+class Task(NamedTuple):
+    """What a request made, as its caller knows it: all of this outlives the job's own record."""
 
-    job: Job
+    id: str
+    request_id: str
+    model: str
+
+
+class Submission(NamedTuple):
+    """The task; and when it is a new one, its class and what is left of the caller's rate."""
+
+    task: Task
+    priority: int | None = None
     rate: Rate | None = None
     warning: str = ""
 
@@ -57,12 +66,13 @@ class JobIntake:
         self._alphabet: tuple[float, str | None] = (0.0, None)
 
     async def submit(self, values: dict[str, Any], caller: Caller, trace: str = "") -> Submission:
-        """The accepted job: a new one, or the one this request id already made."""
+        """The accepted task: a new one, or the one this request id already made."""
         body = read_body(values, self._settings.strict)
         job_id, body_hash = new_id(), hash_body(values)
         request_id = body.request_id or new_id()
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
-            return Submission(known)
+            # The same body named the same model.
+            return Submission(Task(known, request_id, body.model or ""))
         wanted = check(body, self.offers, self._settings.max_prompt_characters)
         if body.has_image:
             one_image(body.image_url)
@@ -74,9 +84,12 @@ class JobIntake:
         job = self._job(wanted, caller, job_id, request_id, body_hash, await self._class(wanted, caller))
         admission = await self._admit(job, body.has_image)
         if admission.verdict is Verdict.REPLAY:
-            return Submission(await self._job_of(admission.job_id))
+            return Submission(Task(admission.job_id, request_id, job.spec.model))
         job = await self._complete(job.model_copy(update={"policy": passed.policy, "trace": trace}), wanted)
-        return Submission(await self._accept(job, caller), admission.rate, passed.warning)
+        task = Task(await self._accept(job, caller), request_id, job.spec.model)
+        if task.id != job.id:
+            return Submission(task)
+        return Submission(task, job.priority, admission.rate, passed.warning)
 
     async def _complete(self, job: Job, wanted: Wanted) -> Job:
         """What takes others to answer: moderation, and the image. A refusal gives the reservation back."""
@@ -92,7 +105,8 @@ class JobIntake:
             await asyncio.shield(self._store.release(job.tenant, job.request_id, job.id))
             raise
 
-    async def _accept(self, job: Job, caller: Caller) -> Job:
+    async def _accept(self, job: Job, caller: Caller) -> str:
+        """Its id, or the id of the copy that overtook it."""
         try:
             winner = await self._store.accept(job, origin_of(caller))
         except AuditFull as exc:
@@ -100,7 +114,7 @@ class JobIntake:
             raise Refusal.unavailable() from exc
         if not winner:
             raise Refusal("1231", request_id=job.request_id)
-        return job if winner == job.id else await self._job_of(winner)
+        return winner
 
     async def _class(self, wanted: Wanted, caller: Caller) -> ServiceClass:
         """The plan's class; a request may only lower it."""
@@ -109,15 +123,15 @@ class JobIntake:
         plans = (await self._book.lately(caller.tenant)).service_class or "standard"
         return max(ServiceClass[plans.upper()], wanted.service_class or ServiceClass.INTERACTIVE)
 
-    async def _replay(self, caller: Caller, request_id: str, body_hash: str) -> Job | None:
-        """What this request id made before: answered even if the same body would be refused by now."""
+    async def _replay(self, caller: Caller, request_id: str, body_hash: str) -> str | None:
+        """The id of what this request id made before: answered even if the same body would be refused by now."""
         known = await self._store.find(caller.tenant, request_id)
         if known is None:
             return None
         job_id, known_hash = known
         if known_hash != body_hash:
             raise Refusal("1231", request_id=request_id)
-        return await self._job_of(job_id)
+        return job_id
 
     async def _admit(self, job: Job, has_image: bool) -> Admission:
         """New or a replay; while another copy is being admitted, wait for its end."""
@@ -141,12 +155,6 @@ class JobIntake:
                 return admission
             await asyncio.sleep(PENDING_PAUSE_SECONDS)
         raise Refusal.unavailable()
-
-    async def _job_of(self, job_id: str) -> Job:
-        record = await self._store.get(job_id)
-        if record is None:
-            raise Refusal("500")
-        return record.job
 
     async def _check_letters(self, prompt: str) -> None:
         """A prompt that is noise to the model's tokenizer must not cost a GPU second."""

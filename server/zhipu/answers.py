@@ -7,16 +7,13 @@ from typing import Any
 from server.deps import House
 from server.zhipu.errors import job_error
 from video_jobs.errors import ContentRefused
-from video_jobs.job import Job, JobRecord, JobState
-
-
-def task_body(job: Job) -> dict[str, Any]:
-    return {"model": job.spec.model, "id": job.id, "request_id": job.request_id}
+from video_jobs.job import JobRecord, JobState
 
 
 def result_body(record: JobRecord, house: House, english: bool) -> dict[str, Any]:
     """Links are signed anew on each read."""
-    body = task_body(record.job)
+    job = record.job
+    body: dict[str, Any] = {"model": job.spec.model, "id": job.id, "request_id": job.request_id}
     if not record.state.is_final:
         return body | {"task_status": "PROCESSING"}
     if record.state is JobState.SUCCEEDED and record.video is not None:

@@ -7,7 +7,7 @@ from server.deps import House, TheCaller, TheHouse
 from server.limits import rate_headers
 from server.refusal import Refusal
 from server.tokens import Caller
-from server.zhipu.answers import additions, result_body, task_body
+from server.zhipu.answers import additions, result_body
 from server.zhipu.errors import Utf8Json, prefers_english
 from video_jobs.job import JobRecord
 
@@ -21,9 +21,9 @@ async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> 
         async with house.bodies.read_json(request, caller.tenant) as values:
             request.state.said = values
             submission = await house.intake.submit(values, caller, house.traces.parent())
-    if submission.rate is not None:
-        house.metrics.accepted(submission.job.priority)
-    body = task_body(submission.job) | {"task_status": "PROCESSING"}
+    if submission.priority is not None:
+        house.metrics.accepted(submission.priority)
+    body = submission.task._asdict() | {"task_status": "PROCESSING"}
     if submission.warning and not house.settings.strict:
         body["warning"] = submission.warning
     return Utf8Json(body, headers=rate_headers(submission.rate))

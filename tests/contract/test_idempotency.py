@@ -13,6 +13,7 @@ from server.settings import GatewaySettings
 from tests.contract.test_bodies import png
 from tests.contract.test_fields import gateway
 from video_jobs import keys
+from video_jobs.sweeper import Sweeper
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 BODY = {"model": "cogvideox-2", "prompt": "a cat", "request_id": "order-1"}
@@ -122,6 +123,20 @@ async def test_it_is_remembered_for_seven_days(client: httpx2.AsyncClient, house
 
     left_ms = await house.redis.pttl(keys.idempotency("acme", "order-1"))
     assert WEEK_MS - 60_000 < left_ms <= WEEK_MS
+
+
+async def test_it_is_remembered_for_longer_than_a_short_retention(client: httpx2.AsyncClient, house: House) -> None:
+    """The record, the video and all are gone by then: the same request must not cost a second video all the same."""
+    first = await post(client)
+    await house.store.cancel("acme", first.json()["id"])
+    assert await Sweeper(house.store, house.results, -1).sweep_jobs() == 1
+    again, other = await post(client), await post(client, prompt="a dog")
+    polled = await client.get(f"/async-result/{first.json()['id']}")
+
+    assert again.json() == first.json()
+    assert await house.store.newest("acme", 10) == []
+    assert (other.status_code, other.json()["error"]["code"]) == (400, "1231")
+    assert (polled.status_code, polled.json()["error"]["code"]) == (400, "1214"), "as an expired one"
 
 
 async def test_refused_request_does_not_use_up_its_id(client: httpx2.AsyncClient) -> None:
