@@ -229,7 +229,7 @@ class JobStore:
 
     async def retry(self, job_id: str, operator: str) -> Retry:
         """Put a failed job back in line, as if it had never been tried."""
-        return Retry((await self._run("retry", job_id, operator)).decode())
+        return Retry((await self._run("retry", job_id, operator, secrets.token_hex(8))).decode())
 
     async def pause(self, route: str, operator: str) -> bool:
         """Give out no job of this route, or of any for `*`; False if that was so already."""

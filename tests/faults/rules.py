@@ -80,10 +80,11 @@ class JobMachine(JobWalk):
         assert self.run(self.store.forget("acme", job_id)) == self.model.forget(job_id)
 
     @precondition(lambda self: self.model.in_state("failed"))
-    @rule(data=st.data())
-    def retry(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), again=st.booleans())
+    def retry(self, data: st.DataObject, again: bool) -> None:
         """An operator gives a failed job another life; nothing of its earlier one counts."""
         job_id = data.draw(st.sampled_from(self.model.in_state("failed")))
+        self.twice(again)
         self.events["retried"] += self.retry_as(job_id) == "queued"
 
     @precondition(lambda self: self.model.in_line())

@@ -2,6 +2,9 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome
@@ -43,6 +46,27 @@ async def test_dead_job_is_tried_again_as_new(store: JobStore, new_job: NewJob) 
     assert not await store.redis.exists(keys.DEAD)
     assert not await store.finish(last, Outcome(state=JobState.SUCCEEDED)), "earlier attempts are over"
     assert await store.finish(await claim_of(store), Outcome(state=JobState.SUCCEEDED))
+    assert await acts(store) == [("retried", WHO)]
+
+
+async def test_retry_delivered_twice_answers_the_same_and_retries_once(
+    store: JobStore, new_job: NewJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job, run = new_job(), store._run
+    await dead_job(store, job)
+
+    async def and_again(*args: Any) -> Any:
+        first = await run(*args)
+        await store.finish(await claim_of(store), Outcome(state=JobState.FAILED))
+        assert await run(*args) == first
+        return first
+
+    monkeypatch.setattr(store, "_run", lambda *args: and_again(*args) if args[0] == "retry" else run(*args))
+    assert await store.retry(job.id, WHO) is Retry.QUEUED
+
+    record = await store.get(job.id)
+    assert record is not None
+    assert record.state is JobState.FAILED, "what came of it meanwhile stands"
     assert await acts(store) == [("retried", WHO)]
 
 
