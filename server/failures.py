@@ -24,7 +24,8 @@ REFUSALS: dict[type[Exception], Refusal] = {
     ExpiredToken: Refusal("1003"),
     TenantClosed: Refusal("1112"),
     RedisError: Refusal.unavailable(),
-    ConnectionError: Refusal.unavailable(),
+    # The store, above all; or what this machine has run out of.
+    OSError: Refusal.unavailable(),
     MasterKeyLost: Refusal("500"),
     Exception: Refusal("500"),
 }
@@ -43,7 +44,7 @@ def add_failures(app: FastAPI) -> None:
 
 async def fail(request: Request, exc: Exception) -> Utf8Json:
     refusal = next(refusal for kind, refusal in REFUSALS.items() if isinstance(exc, kind))
-    if refusal.code == "500":
+    if refusal.code == "500" or isinstance(exc, OSError):
         where: dict[str, Any] = {"method": request.method, "path": request.url.path}
         logger.error("request failed", exc_info=exc, extra=where)
     return _answer(request, refusal)

@@ -1,5 +1,6 @@
 """A gateway is ready only on a Redis that keeps what it is told, and a store that can be written."""
 
+import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -11,6 +12,7 @@ from server.app import create_app
 from server.deps import House
 from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
+from tests.contract.test_bodies import png
 from tests.contract.test_refusals import assert_shape
 
 
@@ -51,6 +53,24 @@ async def test_store_that_cannot_be_written_is_not_ready(house: House, anybody: 
     reply = await anybody.get("/readyz")
     assert_shape(reply, 503, "1234")
     assert reply.json()["problems"]
+
+
+async def test_picture_that_cannot_be_kept_is_503_and_leaves_its_request_id_free(
+    house: House, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise OSError(5, "S3 answered 500")
+
+    request = {"model": "cogvideox-2", "request_id": "order-1", "image_url": base64.b64encode(png()).decode()}
+    with monkeypatch.context() as outage:
+        outage.setattr(house.results, "put", away)
+        refused = await client.post("/videos/generations", json=request)
+    again = await client.post("/videos/generations", json=request)
+
+    assert_shape(refused, 503, "1234")
+    assert refused.headers["Retry-After"]
+    assert "S3" not in refused.text
+    assert again.status_code == 200
 
 
 async def test_redis_away_is_503_with_retry_after_and_the_gateway_lives(tmp_path: Path) -> None:
