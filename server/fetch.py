@@ -6,12 +6,14 @@ public, and the connection goes to one of those just judged. A redirect is a new
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
+from urllib.parse import quote
 
 import httpcore2
 import httpx2
@@ -20,6 +22,9 @@ from server.addresses import PORTS, Allowed
 
 MAX_FETCHES, MAX_REDIRECTS = 8, 3
 REDIRECTS = {301, 302, 303, 307, 308}
+# A signed URL with the token of a session is long.
+MAX_URL = 8192
+AUTHORITY = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 
 
 class AddressRefused(Exception):
@@ -99,7 +104,7 @@ class ImageFetcher:
         self._room = asyncio.Semaphore(MAX_FETCHES)
 
     async def fetch(self, url: str) -> bytes:
-        address = _plain_url(url)
+        address = _plain_url(_escaped(url))
         await self._turn()
         try:
             async with asyncio.timeout(self._limit_s):
@@ -155,6 +160,15 @@ def _next_url(address: httpx2.URL, location: str) -> httpx2.URL:
     return target
 
 
+def _escaped(url: str) -> str:
+    """Letters beyond ASCII in path and query as browsers send them. Of a host they are none that we would read."""
+    host = AUTHORITY.match(url)
+    if host is None or len(url) > MAX_URL or not url.isprintable():
+        raise FetchFailed
+    path = url[host.end() :]
+    return host[0] + "".join(letter if letter.isascii() else quote(letter) for letter in path)
+
+
 def _plain_url(url: str) -> httpx2.URL:
     """One parser reads the URL, the client's own; what parsers could read differently is refused."""
     _check_letters(url)
@@ -168,5 +182,5 @@ def _plain_url(url: str) -> httpx2.URL:
 
 
 def _check_letters(url: str) -> None:
-    if not url or len(url) > 2048 or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
+    if not url or len(url) > MAX_URL or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
         raise FetchFailed

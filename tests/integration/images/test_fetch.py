@@ -30,6 +30,10 @@ ODD = [
         "http://127.0.0.1\t/",
         "http://127.0.0.1/ x",
         "x" * 3000,
+        "http://127.0.0.1/" + "x" * 9000,
+        "http://127.0.0.1／a@93.184.216.34/",
+        "http://93.184.216.34＠127.0.0.1/",
+        *("http://127.0.0.1/\u202e", "http://127.0.0.1/\u2028", "http://127.0.0.1/\u00a0", "http://127.0.0.1/\u200b"),
     ),
     *("http://127.0.0.1:0/", "http://127.0.0.1:99999/", "unix:///run/x", "data:image/png;base64,AA", "http://[::1"),
 ]
@@ -84,6 +88,25 @@ async def test_allowed_address_is_reached_and_what_it_redirects_to_is_judged(
     await fetcher.close()
 
     assert len(heard) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "asked"),
+    [
+        ("/图/一只猫.png", "/%E5%9B%BE/%E4%B8%80%E5%8F%AA%E7%8C%AB.png"),
+        ("/a.png?名=é&b=%20#片", "/a.png?%E5%90%8D=%C3%A9&b=%20"),
+        ("?x=／＠", "/?x=%EF%BC%8F%EF%BC%A0"),
+        ("/a.png?X-Amz-Security-Token=" + "t" * 4000, "/a.png?X-Amz-Security-Token=" + "t" * 4000),
+    ],
+)
+async def test_path_is_asked_for_as_browsers_ask(canary: tuple[int, list[bytes]], path: str, asked: str) -> None:
+    port, heard = canary
+    fetcher = ImageFetcher(1000, 2, [f"127.0.0.1:{port}"])
+    with pytest.raises(AddressRefused):
+        await fetcher.fetch(f"http://127.0.0.1:{port}{path}")
+    await fetcher.close()
+
+    assert heard == [f"GET {asked} HTTP/1.1\r\n".encode()]
 
 
 @pytest.mark.parametrize("body", [b"x" * 5000, b""])
