@@ -56,7 +56,7 @@ def wake(route: str) -> str:
 
 def idempotency(tenant: str, request_id: str) -> str:
     """What callers choose is hashed: it can never shape a key."""
-    digest = hashlib.sha256(f"{len(tenant)}:{tenant}{request_id}".encode()).hexdigest()
+    digest = hashlib.sha256(f"{len(tenant)}:{tenant}{request_id}".encode(errors="surrogatepass")).hexdigest()
     return TAG + "idempotency:" + digest
 
 

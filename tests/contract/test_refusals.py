@@ -70,6 +70,10 @@ async def test_bad_field_is_named_and_costs_nothing(
         *(b"", b"garbage", b"[]", b"null", b'"x"', b"\xff\xfe", b'{"model":"a","model":"b"}', b"[" * 100_000),
         *(b'{"fps":NaN}', b'{"prompt":"\\ud800","model":"cogvideox-2"}', b'{"fps":1e999,"model":"cogvideox-2"}'),
         b'{"seed":' + b"9" * 10_000 + b"}",
+        *(
+            b'{"%b":"\\ud800-half","prompt":"a","model":"cogvideox-2"}' % name
+            for name in (b"size", b"request_id", b"user_id", b"image_url", b"quality", b"service_class")
+        ),
     ],
 )
 async def test_bad_json_is_a_clear_refusal(client: httpx2.AsyncClient, content: bytes) -> None:

@@ -73,7 +73,9 @@ class Ledger:
     async def note(self, entry: Mapping[str, Any], whose: str = "", limit: int = 0, counted_as: str = "") -> bool:
         """Append an entry; False when the limit of its kind had been reached and it was counted instead."""
         nonce = secrets.token_hex(8)
-        return bool(await self._run("note", nonce, to_json(entry), whose, limit, counted_as))
+        # A refused request may have held half a surrogate pair.
+        text = to_json(entry).encode(errors="replace")
+        return bool(await self._run("note", nonce, text, whose, limit, counted_as))
 
     async def count(self, counts: Mapping[str, int]) -> None:
         if counts:
