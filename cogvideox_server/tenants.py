@@ -94,7 +94,7 @@ async def _plan(book: "TenantBook", args: argparse.Namespace) -> None:
 async def _apply(book: "TenantBook", args: argparse.Namespace) -> None:
     from video_jobs.declared import apply, parse
 
-    declared = parse(args.file.read_text("utf-8"))
+    declared = parse(args.file.read_bytes())
     for line in [] if args.check else await apply(declared, book):
         print(line)
 

@@ -52,8 +52,8 @@ def _family(host: str) -> socket.AddressFamily:
 def _check_tenants(path: Path | None) -> None:
     """A file that is bad from the start is told at the start."""
     try:
-        parse(path.read_text("utf-8") if path else "")
-    except (BadFile, OSError, UnicodeDecodeError) as error:
+        parse(path.read_bytes() if path else b"")
+    except (BadFile, OSError) as error:
         sys.exit(f"COGVIDEOX_TENANTS_FILE: {error}")
 
 

@@ -42,16 +42,17 @@ class UniqueKeys(yaml.SafeLoader):
         return read
 
 
-def parse(text: str) -> Declared:
+def parse(text: str | bytes) -> Declared:
     try:
         # A safe loader: plain values alone.
         said = yaml.load(text, UniqueKeys)  # noqa: S506
         return Declared.model_validate(said or {})
-    except yaml.YAMLError as exc:
-        raise BadFile(" ".join(str(exc).split())) from exc
     except ValidationError as exc:
         first = exc.errors()[0]
         raise BadFile(f"{'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        # The loader lets through what dates that do not exist and nesting without end raise.
+        raise BadFile(" ".join(str(exc).split())) from exc
 
 
 async def apply(declared: Declared, book: TenantBook) -> list[str]:
@@ -74,8 +75,8 @@ async def keep_applied(
     while path or not has_default:
         try:
             has_default = has_default or await book.add_default_plan()
-            text = await asyncio.to_thread(path.read_text, "utf-8") if path else ""
-            digest = hashlib.sha256(text.encode()).hexdigest()
+            text = await asyncio.to_thread(path.read_bytes) if path else b""
+            digest = hashlib.sha256(text).hexdigest()
             if path and digest != applied:
                 await _apply_or_tell(text, book, log)
                 applied = digest
@@ -84,7 +85,7 @@ async def keep_applied(
         await asyncio.sleep(every_s)
 
 
-async def _apply_or_tell(text: str, book: TenantBook, log: AuditLog | None) -> None:
+async def _apply_or_tell(text: bytes, book: TenantBook, log: AuditLog | None) -> None:
     try:
         if changed := await apply(parse(text), book):
             logger.info("tenants applied", extra={"changed": changed})

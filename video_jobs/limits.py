@@ -1,14 +1,27 @@
 """What a tenant may have: plans, tenants and their limits, and how the scripts that hold them are asked and answer."""
 
 from enum import IntEnum
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from video_jobs.job import Frozen
 from video_jobs.policy.terms import TenantPolicy
 
 FOREVER_SECONDS = 100 * 365 * 24 * 3600.0
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+
+
+def _number(value: Any) -> Any:
+    """`queued: yes` is no number, though Python takes it for one."""
+    if isinstance(value, bool):
+        raise ValueError("should be a number")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_number), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(_number), Field(gt=0, allow_inf_nan=False)]
+Budget = Annotated[float, BeforeValidator(_number), Field(ge=0, allow_inf_nan=False)]
 
 
 class ServiceClass(IntEnum):
@@ -28,26 +41,26 @@ class Closed(BaseModel):
 class Limits(Closed):
     """None given is none set: a tenant then has its plan's, and a plan no limit. `user_…` holds for each end user."""
 
-    requests_per_minute: int | None = Field(default=None, gt=0)
-    in_flight: int | None = Field(default=None, gt=0)
-    queued: int | None = Field(default=None, gt=0)
-    running: int | None = Field(default=None, gt=0)
-    image_intakes: int | None = Field(default=None, gt=0)
-    gpu_seconds_per_day: float | None = Field(default=None, gt=0)
-    gpu_seconds_per_month: float | None = Field(default=None, gt=0)
-    prepaid_gpu_seconds: float | None = Field(default=None, ge=0)
-    reads_per_minute: int | None = Field(default=None, gt=0)
-    user_requests_per_minute: int | None = Field(default=None, gt=0)
-    user_in_flight: int | None = Field(default=None, gt=0)
-    user_queued: int | None = Field(default=None, gt=0)
-    user_gpu_seconds_per_day: float | None = Field(default=None, gt=0)
-    user_gpu_seconds_per_month: float | None = Field(default=None, gt=0)
+    requests_per_minute: Count | None = None
+    in_flight: Count | None = None
+    queued: Count | None = None
+    running: Count | None = None
+    image_intakes: Count | None = None
+    gpu_seconds_per_day: Seconds | None = None
+    gpu_seconds_per_month: Seconds | None = None
+    prepaid_gpu_seconds: Budget | None = None
+    reads_per_minute: Count | None = None
+    user_requests_per_minute: Count | None = None
+    user_in_flight: Count | None = None
+    user_queued: Count | None = None
+    user_gpu_seconds_per_day: Seconds | None = None
+    user_gpu_seconds_per_month: Seconds | None = None
 
 
 class Terms(Closed):
     """A plan's terms, or a tenant's own ones that go before its plan's."""
 
-    weight: float | None = Field(default=None, gt=0, le=1000)
+    weight: Annotated[float, BeforeValidator(_number), Field(gt=0, le=1000)] | None = None
     service_class: str | None = Field(default=None, pattern="^(interactive|standard|batch)$")
     limits: Limits = Limits()
     policy: TenantPolicy | None = None

@@ -65,9 +65,14 @@ async def test_only_what_changed_is_written_and_what_is_not_named_stays(book: Te
         ("plans: [", "expected"),
         ("plans: !!python/object/apply:os.system ['true']", "could not determine a constructor"),
         ("- a", "dictionary"),
+        ("tenants: {acme: {title: 2001-99-99}}", "month must be"),
+        ("[" * 5000, "recursion"),
+        (b"tenants: {acme: {title: \xff}}", "invalid start byte"),
+        ("plans: {gold: {limits: {gpu_seconds_per_day: .inf}}}", "finite"),
+        ("plans: {gold: {limits: {queued: yes}}}", "number"),
     ],
 )
-def test_mistake_is_named(text: str, why: str) -> None:
+def test_mistake_is_named(text: str | bytes, why: str) -> None:
     with pytest.raises(BadFile, match=why):
         parse(text)
 
@@ -88,8 +93,10 @@ async def test_changed_file_is_applied_again_and_a_bad_one_is_not(book: TenantBo
     await book.put_tenant("acme", Tenant(title="by hand"))
     await asyncio.sleep(0.1)
     assert (await book.terms("acme")).title == "by hand", "the file has not changed"
-    path.write_text("tenants: [")
-    await asyncio.sleep(0.1)
+    for bad in (b"tenants: [", b"\xff", b"tenants: {acme: {title: 2001-99-99}}"):
+        path.write_bytes(bad)
+        await asyncio.sleep(0.1)
+        assert not keeping.done()
     path.write_text(FILE.replace("Acme 股份", "New"))
     await until_title(book, "New")
 
