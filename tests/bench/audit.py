@@ -21,7 +21,7 @@ from tests.gateway import Gateway
 from video_jobs.audit.archive import Archive, new_segment
 from video_jobs.audit.chain import GENESIS, SigningKey
 from video_jobs.audit.content import PromptForm
-from video_jobs.audit.entries import shape
+from video_jobs.audit.entries import Place, shape
 from video_jobs.audit.office import open_audit
 from video_jobs.audit.reader import Trail
 from video_jobs.audit.search import Query, search
@@ -57,7 +57,7 @@ def build(archive: Archive, key: SigningKey) -> None:
             entry |= {"key_id": "cvx-0123456789abcdef", "model": "cogvideox-2", "detail": "d" * (seq % 90)}
             if seq % 3 == 0:
                 entry["origin"] = json.dumps({"client": "192.0.2.1", "user_agent": "python-httpx/0.28.1"})
-            record, content = shape(json.dumps(entry).encode(), PromptForm.KEPT, b"")
+            record, content = shape(json.dumps(entry).encode(), PromptForm.KEPT, b"", Place(seq, 0))
             line, head = key.seal(head, record)
             lines.append(line)
             contents += [content] if content else []

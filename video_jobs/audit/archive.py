@@ -38,6 +38,13 @@ class Segment(NamedTuple):
         return int(datetime.strptime(self.hour, "%Y%m%dT%H").replace(tzinfo=UTC).timestamp() * 1000)
 
 
+class DamagedContent(OSError):
+    """Nothing can be cut out of objects that cannot be read: restore them, or delete them whole."""
+
+    def __init__(self, keys: list[str]) -> None:
+        super().__init__(f"{self.__doc__} {', '.join(keys)}")
+
+
 class Archive:
     """Blocks, like the store under it: called from threads."""
 
@@ -84,18 +91,26 @@ class Archive:
 
     def erase(self, tenant: str, user_id: str) -> int:
         """Cut this end user's content out of every object that has some; how many records lost theirs."""
-        erased = 0
+        erased, damaged = 0, []
         for chain_id in self.chains():
             folder = _content_key(chain_id, tenant, 0).rpartition("/")[0]
             for key in [key for key, _ in self._store.keys(folder + "/")]:
-                held = self._contents(key)
-                kept = [content for content in held if content.user_id != user_id]
-                erased += len(held) - len(kept)
-                if not kept:
-                    self._store.delete(key)
-                elif len(kept) < len(held):
-                    self._put_contents(key, kept)
+                try:
+                    erased += self._erase(key, user_id)
+                except DAMAGE:
+                    damaged.append(key)
+        if damaged:
+            raise DamagedContent(damaged)
         return erased
+
+    def _erase(self, key: str, user_id: str) -> int:
+        held = self._contents(key)
+        kept = [content for content in held if content.user_id != user_id]
+        if not kept:
+            self._store.delete(key)
+        elif len(kept) < len(held):
+            self._put_contents(key, kept)
+        return len(held) - len(kept)
 
     def _contents(self, key: str) -> list[Content]:
         return [Content.model_validate_json(line) for line in self._get(key).splitlines()]

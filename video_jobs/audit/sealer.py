@@ -3,14 +3,16 @@
 import asyncio
 import logging
 import secrets
+from collections.abc import Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from redis.exceptions import RedisError
 
 from video_jobs.audit.archive import Archive
 from video_jobs.audit.chain import SigningKey
 from video_jobs.audit.content import Content, PromptForm
-from video_jobs.audit.entries import shape
+from video_jobs.audit.entries import Place, shape
 from video_jobs.audit.erase import erase_content
 from video_jobs.audit.export import Exporter
 from video_jobs.audit.ledger import Erasure, Ledger, Sealed, Turn
@@ -76,17 +78,18 @@ class Sealer:
 
     async def _seal_all(self, turn: Turn) -> Turn | None:
         while raw := await self._ledger.raw(BATCH):
-            lines, head = await asyncio.to_thread(self._seal, raw, turn.head)
+            lines, head = await asyncio.to_thread(self._seal, raw, turn)
             if not await self._ledger.seal(turn, Sealed(turn.sealed + 1, head, lines, None)):
                 logger.warning("another sealer was faster")
                 return None
             turn = turn._replace(sealed=turn.sealed + len(raw), head=head)
         return turn
 
-    def _seal(self, raw: list[bytes], head: bytes) -> tuple[list[tuple[bytes, Content | None]], bytes]:
+    def _seal(self, raw: list[bytes], turn: Turn) -> tuple[list[tuple[bytes, Content | None]], bytes]:
         lines: list[tuple[bytes, Content | None]] = []
-        for entry in raw:
-            record, content = shape(entry, self._terms.prompts, self._key.prompt_key)
+        head = turn.head
+        for seq, entry in enumerate(raw, turn.sealed + 1):
+            record, content = shape(entry, self._terms.prompts, self._key.prompt_key, Place(seq, turn.now_ms))
             line, head = self._key.seal(head, record)
             lines.append((line, content))
         return lines, head
@@ -104,10 +107,18 @@ class Sealer:
             logger.warning("the store has no newest checkpoint", extra={"error": repr(exc)})
 
     async def _export_and_erase(self, turn: Turn, wishes: list[Erasure]) -> None:
-        try:
-            await self._exporter.export(turn)
-            for wanted in wishes:
-                await erase_content(self._ledger, self._archive, wanted)
-        except (RedisError, OSError) as exc:
-            logger.warning("export waits", extra={"error": repr(exc)})
+        is_done = await self._try("export waits", self._exporter.export(turn))
+        for wanted in wishes:
+            # An object that cannot be read keeps one wish waiting, and not the others.
+            erasing = erase_content(self._ledger, self._archive, wanted)
+            is_done = await self._try("erasing waits", erasing) and is_done
+        if not is_done:
             await asyncio.sleep(STORE_PAUSE_SECONDS)
+
+    async def _try(self, otherwise: str, act: Coroutine[Any, Any, None]) -> bool:
+        try:
+            await act
+        except (RedisError, OSError, ValueError) as exc:
+            logger.error(otherwise, extra={"error": repr(exc)})
+            return False
+        return True

@@ -7,7 +7,7 @@ from typing import Any
 
 from video_jobs.audit.archive import Segment
 from video_jobs.audit.chain import read_line
-from video_jobs.audit.content import to_json
+from video_jobs.audit.content import Content, to_json
 from video_jobs.audit.reader import Batch, Trail
 from video_jobs.job import Frozen
 
@@ -48,10 +48,16 @@ async def _found(trail: Trail, batch: Batch, query: Query, with_content: bool) -
     records = await asyncio.to_thread(_matching, batch.lines or [], query)
     kept = await trail.contents(batch, records) if with_content and records else {}
     for record in records:
-        content = kept.get(record["seq"])
-        record.pop("content", None)
-        record |= content.said if content else {}
+        record |= _said(kept, record["seq"], record.pop("content", None))
     return records
+
+
+def _said(kept: dict[int, Content | None], seq: int, digest: str | None) -> dict[str, Any]:
+    """The content that was sealed with the record; what somebody put in its place is not shown as that."""
+    if digest is None or seq not in kept:
+        return {}
+    content = kept[seq]
+    return content.said if content and content.digest() == digest else {"altered": "content"}
 
 
 def _matching(lines: list[bytes], query: Query) -> list[dict[str, Any]]:

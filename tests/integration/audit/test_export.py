@@ -6,6 +6,7 @@ import json
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from arq.connections import ArqRedis
 
 from video_jobs import keys
@@ -128,6 +129,46 @@ async def test_erasing_one_end_user_leaves_the_chain_valid(
     records = [r async for r in search(Trail(archive, ledger), Query(user_id="user-1"))]
     assert [record["event"] for record in records][-1] == "content erased"
     assert not any("client" in record for record in records)
+
+
+async def test_damaged_content_keeps_its_own_erasure_waiting_and_no_other(
+    redis_client: ArqRedis, ledger: Ledger, archive: Archive, folder: Path, seal: Seal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("video_jobs.audit.sealer.STORE_PAUSE_SECONDS", 0)
+    for hour in (10, 11):
+        await append(redis_client, 10, hour * HOUR_MS)
+        await seal()
+    damaged, sound = sorted(folder.rglob("content/*/*.gz"))
+    damaged.write_bytes(damaged.read_bytes()[:-9])
+    for number, user in enumerate(("user-1", "user-2")):
+        tenant = "acme" if user == "user-1" else "globex"
+        await ledger.ask_to_erase(Erasure(id=str(number), tenant=tenant, user_id=user, by="operator"))
+    await seal()
+
+    assert [wish.user_id for wish in await ledger.erasures()] == ["user-1"]
+    assert damaged.exists()
+    assert not sound.exists()
+    damaged.unlink()
+    await seal()
+    assert await ledger.erasures() == []
+
+
+async def test_altered_content_is_never_shown_as_what_was_sealed(
+    redis_client: ArqRedis, ledger: Ledger, archive: Archive, folder: Path, seal: Seal
+) -> None:
+    await append(redis_client, 2, 10 * HOUR_MS)
+    await seal()
+    (file,) = folder.rglob("content/*/*.gz")
+    lines = gzip.decompress(file.read_bytes()).replace(b"secret of user-1", b"forged", 1)
+    file.write_bytes(gzip.compress(lines.replace(b'"client"', b'"event"', 1)))
+
+    records = [record async for record in search(Trail(archive, ledger), Query())]
+
+    assert [(record["event"], record.get("altered")) for record in records[:2]] == [
+        ("accepted", "content"),
+        ("accepted", None),
+    ]
+    assert records[1]["client"] == "secret of user-1"
 
 
 async def test_a_redis_that_lost_its_audit_begins_another_chain(

@@ -215,5 +215,28 @@ async def test_accept_closes_when_the_backlog_is_full_and_opens_again(
     assert await store.accept(new_job())
 
 
+async def test_an_entry_that_cannot_be_read_keeps_no_other_from_being_sealed(
+    redis_client: ArqRedis, ledger: Ledger, archive: Archive, key: SigningKey, seal: Seal
+) -> None:
+    """A record of a release to come, and what somebody with Redis may have put there."""
+    strange = [
+        {"event": "succeeded", "tenant": "acme", "task_id": "1", "outcome": json.dumps({"state": "succeeded"})},
+        {"event": "accepted", "tenant": "acme", "job": "{"},
+        {"event": "x", "origin": "[]", "client": "192.0.2.1"},
+    ]
+    for entry in strange:
+        await ledger.note(entry)
+    await redis_client.rpush(keys.AUDIT, b"garbage", b"[]", b"{}", b'{"seq":7,"at_ms":1e400,"event":"x"}', b"\xff" * 9)
+    await redis_client.set(keys.AUDIT_SEQ, 8)
+    await ledger.note({"event": "after"})
+    await seal()
+
+    records = await found(archive, ledger)
+
+    assert [record["event"] for record in records] == ["succeeded", "accepted", "x", *["unreadable"] * 5, "after"]
+    assert [record.get("unread") for record in records[:4]] == ["job or outcome"] * 3 + [None]
+    assert await is_whole(archive, ledger, key) == 9
+
+
 async def _end_minute(redis: ArqRedis) -> None:
     await redis.hset(keys.AUDIT_COUNTS, "minute", 1)
