@@ -15,7 +15,7 @@ from video_jobs.job import Frozen
 GENESIS = bytes(32)
 MARK_BYTES = 16
 # {"chain":"64 hex","mark":"32 hex","record":{…}}: taken apart without parsing the record.
-_LINE = re.compile(rb'\{"chain":"([0-9a-f]{64})","mark":"([0-9a-f]{32})","record":(\{.*\})\}', re.DOTALL)
+LINE = re.compile(rb'\{"chain":"([0-9a-f]{64})","mark":"([0-9a-f]{32})","record":(\{.*\})\}', re.DOTALL)
 
 
 class Link(NamedTuple):
@@ -54,7 +54,7 @@ def is_checkpoint(line: bytes) -> bool:
 
 def read_line(line: bytes) -> Link | None:
     """None for what no sealer wrote."""
-    found = _LINE.fullmatch(line)
+    found = LINE.fullmatch(line)
     return Link(*found.groups()) if found else None
 
 

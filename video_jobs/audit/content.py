@@ -52,5 +52,10 @@ def shape_prompts(said: dict[str, Any], form: PromptForm, key: bytes) -> dict[st
     return shaped
 
 
+# Made once: json.dumps makes an encoder for each call.
+_AS_IT_IS = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+_SORTED = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
 def to_json(value: Any, sort_keys: bool = False) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=sort_keys)
+    return (_SORTED if sort_keys else _AS_IT_IS).encode(value)

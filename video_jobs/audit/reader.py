@@ -99,9 +99,6 @@ class Trail:
             lines = self._archive.lines(segment)
         except (KeyError, *DAMAGE):
             return Batch(segment.chain_id, segment, None, [])
-        return Batch(
-            segment.chain_id,
-            segment,
-            [line for line in lines if not is_checkpoint(line)][read_before:],
-            [line for line in lines if is_checkpoint(line)],
-        )
+        checkpoints = [line for line in lines if is_checkpoint(line)]
+        records = [line for line in lines if not is_checkpoint(line)]
+        return Batch(segment.chain_id, segment, records[read_before:], checkpoints)
