@@ -1,12 +1,11 @@
 """Records as a sheet: what most of them have in columns of its own, the rest in one."""
 
-import csv
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import IO, Any
 
-from video_jobs.sheet import cell
+from video_jobs.sheet import cell, csv_writer
 
 COLUMNS = (
     *("chain_id", "seq", "time", "event", "detail", "tenant", "key_id", "user_id", "request_id", "task_id", "model"),
@@ -19,7 +18,7 @@ class AuditSheet:
     """Written row by row: a year of records need not fit in memory. No cell of it is a formula."""
 
     def __init__(self, file: IO[str]) -> None:
-        self._lines = csv.writer(file, lineterminator="\r\n")
+        self._lines = csv_writer(file)
         self._lines.writerow(COLUMNS)
 
     def add(self, record: Mapping[str, Any]) -> None:
