@@ -28,12 +28,23 @@ local function corrected(kind, predicted)
   return math.floor(predicted * tonumber(redis.call('HGET', TENANCY .. 'measured', kind) or 1) + 0.5)
 end
 
+-- The time of the last attempt of a job that its owner stopped: else quotas would be free for who stops in time.
+local function ran_for(id)
+  local last = redis.call('LINDEX', KEYS[2] .. id, -1)
+  local attempt = last and cjson.decode(last)
+  return attempt and attempt.ended_ms and attempt.ended_ms - attempt.started_ms or 0
+end
+
 -- What was charged on accept becomes what was measured; a video that was not made is given back.
 local function settle(id, state)
   local f = redis.call('HMGET', RECORD .. id, 'tenant', 'user_id', 'charged', 'day', 'gpu_ms', 'predicted', 'kind',
-    'seconds', 'line', 'class')
+    'seconds', 'line', 'class', 'cancelled_in_line')
   local charged, gpu_ms = tonumber(f[3] or 0), tonumber(f[5] or '')
   local due = state == 'succeeded' and (gpu_ms or charged) or 0
+  if state == 'cancelled' and not f[11] then
+    gpu_ms = math.min(charged, ran_for(id))
+    due = gpu_ms
+  end
   if f[4] then charge(f[1], user_key(f[2]), tonumber(f[4]), due - charged) end
   redis.call('HSET', RECORD .. id, 'charged', due)
   use(id, 'gpu_ms', gpu_ms or 0)

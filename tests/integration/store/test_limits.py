@@ -200,6 +200,20 @@ async def test_prepaid_budget_ends(store: JobStore, book: TenantBook, new_job: N
     assert (await admit(store, cost_s=20)).verdict is NEW
 
 
+async def test_who_stops_a_running_job_pays_for_the_time_it_ran(store: JobStore, new_job: NewJob) -> None:
+    for cost_s in (60.0, 0.05):
+        await store.accept(new_job(cost_s=cost_s))
+        claim = await claim_one(store)
+        await asyncio.sleep(0.2)
+        await store.cancel("acme", claim.job_id)
+        await store.finish(claim, Outcome(state=JobState.CANCELLED, rendered=Rendered()))
+    waiting = new_job(cost_s=60)
+    await store.accept(waiting)
+    await store.cancel("acme", waiting.id)
+
+    assert 250 <= await spent_ms(store) < 10_000
+
+
 async def test_full_pool_refuses_by_predicted_wait(store: JobStore, new_job: NewJob) -> None:
     await store.accept(new_job(cost_s=600))
 
