@@ -1,13 +1,19 @@
 """Who works on this machine, and the audit's record of what they do to tenants and keys."""
 
 import getpass
+import os
 import socket
 
 from redis.asyncio import Redis
 
 
 def operator() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        # A container may run under a number that has no name.
+        name = f"uid-{os.getuid()}"
+    return f"{name}@{socket.gethostname()}"
 
 
 async def note(redis: Redis, call: str, about: str) -> None:
