@@ -14,6 +14,7 @@ from cogvideox_server.operator import operator
 from cogvideox_server.redis import find_redis
 
 if TYPE_CHECKING:
+    from video_jobs.audit.ledger import Erasure
     from video_jobs.audit.office import AuditOffice
     from video_jobs.audit.search import Query
     from video_jobs.audit.verify import Report, Trust
@@ -118,6 +119,7 @@ async def _search(office: "AuditOffice", args: argparse.Namespace) -> int:
     from video_jobs.audit.reader import Trail
     from video_jobs.audit.search import search
     from video_jobs.audit.sheet import AuditSheet
+    from video_jobs.sheet import visible
 
     trail = Trail(office.archive, None if args.offline else office.ledger)
     sheet = AuditSheet(sys.stdout) if args.csv else None
@@ -125,7 +127,7 @@ async def _search(office: "AuditOffice", args: argparse.Namespace) -> int:
         if sheet:
             sheet.add(record)
         else:
-            print(json.dumps(record, ensure_ascii=False))
+            print(visible(json.dumps(record, ensure_ascii=False)))
     return 0
 
 
@@ -141,16 +143,53 @@ async def _erase(office: "AuditOffice", args: argparse.Namespace) -> int:
     """Asks the sealer, and is the sealer itself should no gateway be running."""
     from video_jobs.audit.ledger import Erasure
 
-    by = operator()
-    wanted = Erasure(id=secrets.token_hex(8), tenant=args.tenant, user_id=args.user, by=by)
+    if args.jobs:
+        print(await _forget_jobs(office, args), file=sys.stderr)
+    wanted = Erasure(id=secrets.token_hex(8), tenant=args.tenant, user_id=args.user, by=operator())
     await office.ledger.ask_to_erase(wanted)
-    async with asyncio.timeout(ERASE_SECONDS):
-        while wanted in await office.ledger.erasures():
-            await office.sealer.work()
-            await office.sealer.settle()
-            await asyncio.sleep(0.2)
-    print(f"erased what the audit held about {args.user} of {args.tenant}; the records stay", file=sys.stderr)
+    try:
+        async with asyncio.timeout(ERASE_SECONDS):
+            while not (told := await _erased(office, wanted)):
+                await office.sealer.work()
+                await office.sealer.settle()
+                await asyncio.sleep(0.2)
+    except TimeoutError as exc:
+        raise ValueError(f"not done in {ERASE_SECONDS:.0f} s, and still wanted: the gateways' logs say why") from exc
+    print(f"erased the content of {told} about {args.user} of {args.tenant}; the records stay", file=sys.stderr)
+    if not args.jobs and (held := await _count_jobs(office, args)):
+        print(f"{held} jobs of theirs still hold their prompt; --jobs ends that for those that ended", file=sys.stderr)
     return 0
+
+
+async def _erased(office: "AuditOffice", wanted: "Erasure") -> str:
+    """How many records the erasure found, once that is on record."""
+    from video_jobs.audit.search import Query, search
+
+    if wanted in await office.ledger.erasures():
+        return ""
+    lately = round((datetime.now(UTC) - timedelta(days=1)).timestamp() * 1000)
+    query = Query(tenant=wanted.tenant, user_id=wanted.user_id, event="content erased", since_ms=lately)
+    async with contextlib.aclosing(search(office.trail, query, with_content=False)) as records:
+        return "".join([str(record["detail"]) async for record in records if record.get("erasure") == wanted.id])
+
+
+async def _forget_jobs(office: "AuditOffice", args: argparse.Namespace) -> str:
+    from video_jobs.results import open_results
+    from video_jobs.settings import StoreSettings, read_settings
+    from video_jobs.store import JobStore
+    from video_jobs.sweeper import Sweeper
+
+    settings = read_settings(StoreSettings)
+    settings = settings.model_copy(update={"state": args.state} if args.state else {})
+    sweeper = Sweeper(JobStore(office.ledger.redis), open_results(settings), 0)
+    ended, open_ones = await sweeper.sweep_user(args.tenant, args.user)
+    return f"forgot {ended} jobs and their videos" + (f"; {open_ones} have not ended" if open_ones else "")
+
+
+async def _count_jobs(office: "AuditOffice", args: argparse.Namespace) -> int:
+    from video_jobs.store import JobStore
+
+    return len(await JobStore(office.ledger.redis).of_user(args.tenant, args.user))
 
 
 async def _key(office: "AuditOffice", args: argparse.Namespace) -> int:

@@ -162,6 +162,9 @@ def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
     erase = add("erase", "delete what the audit holds about one end user; the records stay, and the chain holds")
     erase.add_argument("--tenant", required=True, help="whose end user it is")
     erase.add_argument("--user", required=True, help="the user_id")
+    erase.add_argument(
+        "--jobs", action="store_true", help="also forget the user's jobs that have ended, and their videos"
+    )
     add("key", "print the public key that checkpoints are signed with")
 
 

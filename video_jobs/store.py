@@ -26,7 +26,7 @@ KEPT_SECONDS = 7 * 24 * 3600.0
 REAP_GAP_SECONDS = 10.0
 WORKER_SECONDS = 30
 MAX_FAILED_ATTEMPTS, MAX_ENGINE_DEATHS, MAX_LOST_LEASES = 5, 3, 5
-REAPED_PER_CALL = 100
+REAPED_PER_CALL, JOBS_PER_CALL = 100, 1000
 RETRY_SECONDS = 2.0
 
 _SCRIPTS = Path(__file__).parent / "scripts"
@@ -161,6 +161,19 @@ class JobStore:
             found += [record for record in records if record is not None and not record.is_deleted]
             rank += len(ids)
         return found[:limit]
+
+    async def of_user(self, tenant: str, user_id: str) -> list[str]:
+        """The jobs of one end user that there is a record of, deleted ones too."""
+        ids = await self.redis.zrange(keys.tenant_jobs(tenant), 0, -1)
+        found: list[str] = []
+        for start in range(0, len(ids), JOBS_PER_CALL):
+            some = [job_id.decode() for job_id in ids[start : start + JOBS_PER_CALL]]
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for job_id in some:
+                    pipe.hget(keys.job(job_id), "user_id")
+                users = await pipe.execute()
+            found += [job_id for job_id, user in zip(some, users, strict=True) if user == user_id.encode()]
+        return found
 
     async def place(self, job_id: str, workers: int = 1) -> Place | None:
         """Where a job stands in line and when it will start; None when it is not in line any more."""

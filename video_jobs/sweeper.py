@@ -15,7 +15,7 @@ from video_jobs.store import JobStore
 
 DAY_SECONDS = 24 * 3600.0
 EVERY_SECONDS, OBJECTS_EVERY_SECONDS = 60, 3600
-AT_ONCE = 100
+AT_ONCE, FOREVER_MS = 100, 1 << 52
 YOUNG_SECONDS = 3600.0
 """An upload that may not be published yet is never younger garbage than this."""
 
@@ -34,10 +34,24 @@ class Sweeper:
         until, swept = round((time.time() - self._retention_s) * 1000), 0
         while old := await self._store.ended_before(until, AT_ONCE):
             for record in old:
-                for key in _objects(record):
-                    await asyncio.to_thread(self._results.delete, key)
-                swept += await self._store.expire(record.job, until)
+                swept += await self._forget(record, until)
         return swept
+
+    async def sweep_user(self, tenant: str, user_id: str) -> tuple[int, int]:
+        """Forget one end user's jobs that have ended, whatever the retention; how many, and how many have not ended."""
+        swept, left = 0, 0
+        for job_id in await self._store.of_user(tenant, user_id):
+            record = await self._store.get(job_id)
+            if record is not None and record.state.is_final:
+                swept += await self._forget(record, FOREVER_MS)
+            elif record is not None:
+                left += 1
+        return swept, left
+
+    async def _forget(self, record: JobRecord, ended_before_ms: int) -> bool:
+        for key in _objects(record):
+            await asyncio.to_thread(self._results.delete, key)
+        return await self._store.expire(record.job, ended_before_ms)
 
     async def sweep_checkpoints(self) -> int:
         """Delete where ended jobs stood: a worker that ends a job does so itself, but not every job ends in one."""

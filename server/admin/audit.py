@@ -16,6 +16,7 @@ from video_jobs.audit.search import Query, search
 from video_jobs.audit.sheet import AuditSheet
 from video_jobs.audit.verify import verify
 from video_jobs.limits import NAME, Closed
+from video_jobs.sweeper import Sweeper
 
 router = APIRouter()
 
@@ -25,6 +26,8 @@ MOST, SHOWN = 10_000, 1000
 class Erase(Closed):
     tenant: str = Field(pattern=NAME)
     user_id: str = Field(min_length=1, max_length=128)
+    jobs: bool = False
+    """Forget the user's jobs that have ended too, and their videos."""
 
 
 @router.get("/audit")
@@ -77,9 +80,12 @@ async def verify_audit(house: TheHouse) -> dict[str, Any]:
 async def erase_content(request: Request, house: TheHouse, operator: TheOperator) -> dict[str, Any]:
     """Asks the sealer to delete one end user's content; done within seconds."""
     wanted = await read(request, Erase)
+    ended, left = 0, len(await house.store.of_user(wanted.tenant, wanted.user_id))
+    if wanted.jobs:
+        ended, left = await Sweeper(house.store, house.results, 0).sweep_user(wanted.tenant, wanted.user_id)
     erasure = Erasure(id=secrets.token_hex(8), tenant=wanted.tenant, user_id=wanted.user_id, by=operator.key_id)
     await house.audit.ledger.ask_to_erase(erasure)
-    return {"asked": True}
+    return {"asked": True, "jobs_forgotten": ended, "jobs_left": left}
 
 
 @router.get("/audit/key")

@@ -16,7 +16,7 @@ async def erase_content(ledger: Ledger, archive: Archive, wanted: Erasure) -> No
         await ledger.forget(seqs)
         erased += len(seqs)
     erased += await asyncio.to_thread(archive.erase, wanted.tenant, wanted.user_id)
-    who = {"tenant": wanted.tenant, "user_id": wanted.user_id, "by": wanted.by}
+    who = {"tenant": wanted.tenant, "user_id": wanted.user_id, "by": wanted.by, "erasure": wanted.id}
     await ledger.note({"event": "content erased", "detail": f"{erased} records"} | who)
     await ledger.erased(wanted)
 

@@ -62,7 +62,7 @@ class LedgerState(NamedTuple):
 
 class Ledger:
     def __init__(self, redis: Redis) -> None:
-        self._redis = redis
+        self.redis = redis
         prelude = (_SCRIPTS / "ledger.lua").read_text()
         self._scripts = {
             path.stem: redis.register_script(prelude + path.read_text())
@@ -99,7 +99,7 @@ class Ledger:
 
     async def raw(self, count: int) -> list[bytes]:
         """The oldest entries that are not sealed."""
-        return await cast(Awaitable[list[bytes]], self._redis.lrange(keys.AUDIT, 0, count - 1))
+        return await cast(Awaitable[list[bytes]], self.redis.lrange(keys.AUDIT, 0, count - 1))
 
     async def seal(self, turn: Turn, sealed: Sealed) -> bool:
         """Onto the chain, if it still stands where the sealer started; False if another was faster."""
@@ -117,32 +117,32 @@ class Ledger:
 
     async def boundary(self) -> list[bytes]:
         """The checkpoint of the last exported record; none before the first export."""
-        line = await cast(Awaitable[bytes | None], self._redis.hget(keys.AUDIT_STATE, "boundary"))
+        line = await cast(Awaitable[bytes | None], self.redis.hget(keys.AUDIT_STATE, "boundary"))
         return [line] if line else []
 
     async def ask_to_erase(self, wanted: Erasure) -> None:
-        await cast(Awaitable[int], self._redis.rpush(keys.AUDIT_ERASURES, wanted.model_dump_json()))
+        await cast(Awaitable[int], self.redis.rpush(keys.AUDIT_ERASURES, wanted.model_dump_json()))
 
     async def erasures(self) -> list[Erasure]:
         """What the sealer was asked to erase and has not yet."""
-        found = await cast(Awaitable[list[bytes]], self._redis.lrange(keys.AUDIT_ERASURES, 0, -1))
+        found = await cast(Awaitable[list[bytes]], self.redis.lrange(keys.AUDIT_ERASURES, 0, -1))
         return [Erasure.model_validate_json(text) for text in found]
 
     async def erased(self, done: Erasure) -> None:
-        await cast(Awaitable[int], self._redis.lrem(keys.AUDIT_ERASURES, 0, done.model_dump_json()))
+        await cast(Awaitable[int], self.redis.lrem(keys.AUDIT_ERASURES, 0, done.model_dump_json()))
 
     async def state(self) -> LedgerState:
         wanted = ["chain_id", "sealed", "head", "exported"]
-        found = await cast(Awaitable[list[bytes | None]], self._redis.hmget(keys.AUDIT_STATE, wanted))
+        found = await cast(Awaitable[list[bytes | None]], self.redis.hmget(keys.AUDIT_STATE, wanted))
         chain_id, sealed, head, exported = (value.decode() if value else "" for value in found)
-        newest = int(await self._redis.get(keys.AUDIT_SEQ) or 0)
+        newest = int(await self.redis.get(keys.AUDIT_SEQ) or 0)
         return LedgerState(
             chain_id, newest, int(sealed or 0), bytes.fromhex(head) if head else GENESIS, int(exported or 0)
         )
 
     async def lines(self, exported: int, start: int, count: int) -> list[bytes] | None:
         """Sealed lines from the oldest that is not exported; None if others have been exported meanwhile."""
-        async with self._redis.pipeline(transaction=True) as pipe:
+        async with self.redis.pipeline(transaction=True) as pipe:
             pipe.hget(keys.AUDIT_STATE, "exported")
             pipe.lrange(keys.AUDIT_SEALED, start, start + count - 1)
             stands_at, found = await pipe.execute()
@@ -152,17 +152,17 @@ class Ledger:
         wanted = [str(seq) for seq in seqs]
         if not wanted:
             return []
-        found = await cast(Awaitable[list[bytes | None]], self._redis.hmget(keys.AUDIT_CONTENT, wanted))
+        found = await cast(Awaitable[list[bytes | None]], self.redis.hmget(keys.AUDIT_CONTENT, wanted))
         return [Content.model_validate_json(text) for text in found if text]
 
     async def forget(self, seqs: Sequence[int]) -> None:
         """Delete personal content for good; the chain holds its salted digests alone."""
         for start in range(0, len(seqs), SLICE):
             names = [str(seq) for seq in seqs[start : start + SLICE]]
-            await cast(Awaitable[int], self._redis.hdel(keys.AUDIT_CONTENT, *names))
+            await cast(Awaitable[int], self.redis.hdel(keys.AUDIT_CONTENT, *names))
 
     async def checkpoints(self) -> dict[int, bytes]:
-        found = await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(keys.AUDIT_CHECKPOINTS))
+        found = await cast(Awaitable[dict[bytes, bytes]], self.redis.hgetall(keys.AUDIT_CHECKPOINTS))
         return {int(seq): line for seq, line in sorted(found.items(), key=lambda item: int(item[0]))}
 
     async def _run(self, script: str, *args: Any) -> Any:

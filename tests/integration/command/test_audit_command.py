@@ -83,6 +83,21 @@ async def test_erase_works_without_a_gateway_and_the_trail_still_holds(run: Run,
     assert (told["ok"], told["erased"]) == (True, 1)
 
 
+async def test_erasing_says_how_much_it_found_and_what_the_jobs_still_hold(
+    run: Run, trail: Job, redis_client: ArqRedis
+) -> None:
+    args = ("audit", "erase", "--tenant", "acme", "--user")
+    assert "content of 0 records about user-2" in (await run(*args, "user-2")).stderr
+    said = (await run(*args, "user-1")).stderr
+    assert "content of 1 records about user-1" in said
+    assert "1 jobs of theirs still hold their prompt" in said
+
+    assert "forgot 0 jobs and their videos; 1 have not ended" in (await run(*args, "user-1", "--jobs")).stderr
+    await JobStore(redis_client).cancel("acme", trail.id)
+    assert "forgot 1 jobs and their videos\n" in (await run(*args, "user-1", "--jobs")).stderr
+    assert not await redis_client.exists(keys.job(trail.id))
+
+
 async def test_users_are_blocked_listed_and_freed_and_it_is_on_record(run: Run, trail: Job) -> None:
     args = ("--tenant", "acme", "--user", "user-1")
     assert (await run("users", "block", *args, "--reason", "spam", "--for", "1h")).returncode == 0
