@@ -8,6 +8,9 @@ from typing import Any
 
 from cogvideox_server.tenancy import seconds
 
+MAX_AMOUNT = 1e9
+"""Of a load or of seconds: more is a slip of the hand, or no number at all."""
+
 
 def first_of(*names: str) -> str | None:
     return next((os.environ[name] for name in names if os.environ.get(name)), None)
@@ -98,7 +101,7 @@ def add_queue(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
 
 
 def add_plan(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--videos-per-hour", type=float, required=True, help="the load")
+    parser.add_argument("--videos-per-hour", type=_amount, required=True, help="the load")
     parser.add_argument("--model", default="cogvideox-2", help="model code (default: %(default)s)")
     parser.add_argument("--checkpoint", default="cogvideox-1.5-5b", help="the weights (default: %(default)s)")
     parser.add_argument(
@@ -109,10 +112,16 @@ def add_plan(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--duration", type=int, default=5, help="seconds: 5 or 10 (default: %(default)s)")
     parser.add_argument("--quality", default="speed", help="speed or quality (default: %(default)s)")
     parser.add_argument(
-        "--seconds-per-video", type=float, help="device seconds you measured, instead of the prediction"
+        "--seconds-per-video", type=_amount, help="device seconds you measured, instead of the prediction"
     )
     parser.add_argument("--catalogue", type=Path, help="your catalogue file")
     parser.add_argument("--json", action="store_true", help="print one JSON line")
+
+
+def _amount(text: str) -> float:
+    if not 0 < (amount := float(text)) <= MAX_AMOUNT:
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return amount
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:

@@ -4,7 +4,10 @@ import argparse
 import json
 import math
 import sys
+from collections.abc import Collection
 from typing import Any
+
+from pydantic import ValidationError
 
 from video_jobs.catalogue import Catalogue, load_catalogue
 from video_jobs.cost import device_seconds, stage_seconds
@@ -28,11 +31,14 @@ FINISHER_CORES = 4
 
 
 def plan(args: argparse.Namespace) -> int:
-    catalogue = load_catalogue(args.catalogue)
     try:
+        catalogue = load_catalogue(args.catalogue)
         rendered = _rendered(args, catalogue)
-    except (LookupError, ValueError) as error:
-        print(f"cogvideox-server plan: {error.args[0]}; see cogvideox-server plan --help", file=sys.stderr)
+    except ValidationError:
+        raise  # a ValueError too, but the command has one line for it
+    except (LookupError, ValueError, OSError) as error:
+        why = error.args[0] if isinstance(error, LookupError) else str(error)
+        print(f"cogvideox-server plan: {why}; see cogvideox-server plan --help", file=sys.stderr)
         return 2
     told = capacity(catalogue, rendered, args.videos_per_hour, args.gpu, args.seconds_per_video)
     print(json.dumps(told) if args.json else _page(told))
@@ -67,12 +73,13 @@ def capacity(
 
 
 def _rendered(args: argparse.Namespace, catalogue: Catalogue) -> RenderPlan:
-    if args.gpu not in GPUS:
-        raise KeyError(f"no GPU {args.gpu}; there are {', '.join(GPUS)}")
-    if args.checkpoint not in catalogue.checkpoints:
-        raise KeyError(f"no checkpoint {args.checkpoint}; there are {', '.join(catalogue.checkpoints)}")
-    if args.model not in catalogue.models:
-        raise KeyError(f"no model code {args.model}; there are {', '.join(catalogue.models)}")
+    _check("GPU", args.gpu, GPUS)
+    _check("checkpoint", args.checkpoint, catalogue.checkpoints)
+    _check("model code", args.model, catalogue.models)
+    model = catalogue.models[args.model]
+    _check("size", args.size, model.sizes)
+    _check("fps", args.fps, model.fps)
+    _check("duration", args.duration, model.durations)
     width, _, height = args.size.partition("x")
     spec = VideoSpec(
         model=args.model,
@@ -84,6 +91,11 @@ def _rendered(args: argparse.Namespace, catalogue: Catalogue) -> RenderPlan:
         seed=0,
     )
     return catalogue.plan(spec, args.checkpoint)
+
+
+def _check(what: str, asked: object, there: Collection[object]) -> None:
+    if asked not in there:
+        raise LookupError(f"no {what} {asked}; there are {', '.join(map(str, there))}")
 
 
 def _page(told: dict[str, Any]) -> str:

@@ -3,8 +3,12 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from cogvideox_server.__main__ import build_parser
+from cogvideox_server.plan import plan
 
 
 def told(*args: str) -> dict[str, object]:
@@ -25,11 +29,33 @@ def test_more_work_needs_more_gpus(more: list[str]) -> None:
     assert float(str(told(*load, *more)["gpus_busy"])) > float(str(told(*load)["gpus_busy"]))
 
 
-@pytest.mark.parametrize(
-    "wrong", [["--gpu", "none"], ["--checkpoint", "none"], ["--model", "none"], ["--size", "large"]]
-)
-def test_unknown_names_get_one_line(wrong: list[str]) -> None:
-    command = [sys.executable, "-P", "-m", "cogvideox_server", "plan", "--videos-per-hour", "1", *wrong]
-    said = subprocess.run(command, capture_output=True, text=True)
+ROOT = Path(__file__).parents[3]
+NONSENSE = [
+    *(["--gpu", "none"], ["--checkpoint", "none"], ["--model", "none"]),
+    *(["--videos-per-hour", load] for load in ("-5", "0", "nan", "inf", "-inf", "1e300", "many")),
+    *(["--seconds-per-video", seconds] for seconds in ("-1", "0", "nan", "inf")),
+    *(["--size", size] for size in ("large", "0x0", "-1920x1080", "1920", "1000x1000")),
+    *(["--fps", fps] for fps in ("0", "-30", "7")),
+    *(["--duration", duration] for duration in ("0", "-1", "7")),
+    ["--quality", "best"],
+    ["--catalogue", "/nowhere/catalogue.toml"],
+]
+
+
+@pytest.mark.parametrize("wrong", NONSENSE, ids=" ".join)
+def test_nonsense_gets_one_line(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        status = plan(build_parser().parse_args(["plan", "--videos-per-hour", "1", *wrong]))
+    except SystemExit as left:
+        status = left.code
+    said = capsys.readouterr()
+
+    assert (status, said.out, said.err.count("\n")) == (2, "", 1)
+    assert said.err.startswith("cogvideox-server plan: ")
+
+
+def test_a_file_that_is_no_catalogue_gets_one_line() -> None:
+    command = [sys.executable, "-P", "-m", "cogvideox_server", "plan", "--videos-per-hour", "1"]
+    said = subprocess.run([*command, "--catalogue", str(ROOT / "pyproject.toml")], capture_output=True, text=True)
 
     assert (said.returncode, said.stdout, said.stderr.count("\n")) == (2, "", 1)
