@@ -46,8 +46,8 @@ def engine_command(settings: WorkerSettings) -> list[str]:
     return [*command, "--rewriter", str(local)] if local else command
 
 
-def finisher_command() -> list[str]:
-    return [sys.executable, "-P", "-m", "gpu_worker.finish"]
+def finisher_command(settings: WorkerSettings) -> list[str]:
+    return [sys.executable, "-P", "-m", "gpu_worker.finish", "--log-level", settings.log_level]
 
 
 async def work(settings: WorkerSettings, engine: list[str], finisher: list[str]) -> None:
@@ -108,7 +108,7 @@ def _stop_on_signals(worker: VideoWorker, grace_s: float) -> None:
 def main() -> None:
     settings = read_settings(WorkerSettings)
     set_up_logs(settings.log_level)
-    asyncio.run(work(settings, engine_command(settings), finisher_command()))
+    asyncio.run(work(settings, engine_command(settings), finisher_command(settings)))
 
 
 if __name__ == "__main__":

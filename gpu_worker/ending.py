@@ -24,6 +24,7 @@ class Ending:
     def claimed(self, record: JobRecord) -> None:
         self._record = record
         self._shop.metrics.claimed(record)
+        logger.info("job claimed", extra={"token": self._claim.token, "attempt": len(record.attempts)})
 
     async def publish(self, outcome: Outcome) -> bool:
         """Whether it counts: not if another worker holds the job by now."""
@@ -32,7 +33,7 @@ class Ending:
         self._tell(how, outcome.rendered.stage_seconds, has_ended=published)
         logger.info(
             "job ended" if published else "result refused",
-            extra={"job_id": self._claim.job_id, "token": self._claim.token, "state": outcome.state.value},
+            extra={"token": self._claim.token, "state": outcome.state.value},
         )
         return published
 
@@ -40,12 +41,11 @@ class Ending:
         """Hand the job back; whether it has ended with that."""
         how = await patiently(lambda: self._shop.store.requeue(self._claim, why, charge, detail))
         self._tell(why, has_ended=how is Requeue.FAILED)
-        told = {"job_id": self._claim.job_id, "why": why, "detail": detail, "how": how.value}
-        logger.warning("job handed back", extra=told)
+        logger.warning("job handed back", extra={"why": why, "detail": detail, "how": how.value})
         return how in (Requeue.FAILED, Requeue.CANCELLED)
 
     def lost(self) -> None:
-        logger.warning("attempt dropped", extra={"job_id": self._claim.job_id})
+        logger.warning("attempt dropped")
         self._tell("lost")
 
     def _tell(self, how: str, stage_seconds: Mapping[str, float] = NO_STAGES, has_ended: bool = False) -> None:

@@ -29,6 +29,7 @@ from video_jobs.errors import (
     WorkerDiskFull,
 )
 from video_jobs.job import Claim, JobRecord, JobState, Outcome, Rendered, Stage
+from video_jobs.logs import about, also_about
 from video_jobs.verdicts import Charge
 
 IMAGE_SECONDS = 600.0
@@ -73,6 +74,7 @@ class JobRun:
 
     async def run(self) -> None:
         """Make the video and publish how it went. Only the token decides whether that counts."""
+        about(job_id=self.claim.job_id)
         beating = asyncio.create_task(self.lease.keep())
         has_ended = False
         try:
@@ -97,6 +99,7 @@ class JobRun:
             record = await patiently(lambda: self._shop.store.get(self.claim.job_id))
             if record is None:
                 return InternalFault("the record is gone")
+            also_about(request_id=record.job.request_id)
             self._ending.claimed(record)
             return await self._make(record)
         except JobError as error:
@@ -104,7 +107,7 @@ class JobRun:
         except OSError as error:
             return WorkerDiskFull(str(error)) if error.errno == errno.ENOSPC else InternalFault(repr(error)[:300])
         except Exception as error:
-            logger.exception("attempt failed", extra={"job_id": self.claim.job_id})
+            logger.exception("attempt failed")
             return InternalFault(repr(error)[:300])
 
     async def _make(self, record: JobRecord) -> Outcome:

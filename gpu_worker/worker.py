@@ -110,7 +110,6 @@ class VideoWorker(Worker):  # type: ignore[misc]
     async def run_job(self, job_id: str, score: int) -> None:
         """One claimed job to its end. arq's own keys and results are not used."""
         run = self.runs[job_id]
-        logger.info("job claimed", extra={"job_id": job_id, "token": run.claim.token})
         try:
             await run.run()
         except Exception:

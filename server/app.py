@@ -29,6 +29,7 @@ from video_jobs.audit.office import open_audit
 from video_jobs.catalogue import load_catalogue
 from video_jobs.declared import keep_applied
 from video_jobs.links import LinkSigner, open_links, secret_file
+from video_jobs.logs import about
 from video_jobs.policy.moderation import open_moderator
 from video_jobs.policy.users import UserBook
 from video_jobs.policy.words import WordLists
@@ -135,6 +136,7 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
 async def _observe(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Count every answer, and let no exception out as anything but the contract's shape."""
     started = time.monotonic()
+    about()
     try:
         reply = await reworded(request, await call_next(request))
     except ClientDisconnect:

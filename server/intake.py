@@ -22,6 +22,7 @@ from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds, stage_seconds
 from video_jobs.job import Job, JobRecord, VideoSpec
 from video_jobs.limits import Ask, Rate, ServiceClass
+from video_jobs.logs import also_about
 from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
 from video_jobs.verdicts import Admission, AuditFull, Verdict
@@ -41,10 +42,10 @@ class Task(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """The task; and when it is a new one, its class and what is left of the caller's rate."""
+    """The task; and when it is a new one, its job and what is left of the caller's rate."""
 
     task: Task
-    priority: int | None = None
+    job: Job | None = None
     rate: Rate | None = None
     warning: str = ""
 
@@ -73,6 +74,7 @@ class JobIntake:
         if body.request_id and (known := await self._replay(caller, request_id, body_hash)):
             # The same body named the same model.
             return Submission(Task(known, request_id, body.model or ""))
+        also_about(job_id=job_id, request_id=request_id)
         wanted = check(body, self.offers, self._settings.max_prompt_characters)
         if body.has_image:
             one_image(body.image_url)
@@ -89,7 +91,7 @@ class JobIntake:
         task = Task(await self._accept(job, caller), request_id, job.spec.model)
         if task.id != job.id:
             return Submission(task)
-        return Submission(task, job.priority, admission.rate, passed.warning)
+        return Submission(task, job, admission.rate, passed.warning)
 
     async def _complete(self, job: Job, wanted: Wanted) -> Job:
         """What takes others to answer: moderation, and the image. A refusal gives the reservation back."""

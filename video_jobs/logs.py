@@ -4,17 +4,35 @@ import json
 import logging
 import re
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter
 
 OURS = {"server", "gpu_worker", "video_jobs", "cogvideox_server"}
-# API keys (ours and Zhipu's), JWTs and the signatures of result links, wherever they turn up.
+# Keys of ours, of Zhipu, of hubs and clouds, JWTs, bearer tokens, passwords in URLs and what signs links, wherever they
+# turn up. Of what follows a word only that word stays.
 SECRETS = re.compile(
     r"cvx-[0-9A-Za-z]{16}\.[0-9A-Za-z]+|\b[0-9a-f]{32}\.[0-9A-Za-z]{16,}|eyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|\bhf_[0-9A-Za-z]{20,}|\bsk-[\w-]{16,}|\b(?:AKIA|ASIA)[0-9A-Z]{16}\b"
+    r"|(?<=[Bb]earer )[^\s\"\\,;()]+|(?<=://)[^\s\"\\/@:]*:[^\s\"\\/@]+(?=@)"
     r"|(?<=[Ss]ignature=)[0-9A-Za-z%]+|(?<=Security-Token=)[^&\s\"]+"
 )
 _PLAIN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
+_about: ContextVar[dict[str, str] | None] = ContextVar("about", default=None)
+
+
+def about(**ids: str) -> None:
+    """Every later line of this task, and of what it starts, carries these ids."""
+    _about.set(ids)
+
+
+def also_about(**ids: str) -> None:
+    """And these, which became known only now; lines of what was started before carry them too."""
+    if (known := _about.get()) is None:
+        about(**ids)
+    else:
+        known.update(ids)
 
 
 def redact(text: str) -> str:
@@ -25,6 +43,7 @@ class JsonLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"at": at, "level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}
+        line |= _about.get() or {}
         line |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)

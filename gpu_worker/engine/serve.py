@@ -1,15 +1,18 @@
 """A child's side of the pipe: one thread hears messages, so that a cancel is heard while the other works."""
 
+import logging
 import queue
 import threading
-import traceback
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from gpu_worker.engine.protocol import Cancel, Done, Failed, Finish, Message, Render, read_messages, write_message
 from video_jobs.errors import JobCancelled, JobError
+from video_jobs.logs import about
 
 Work = TypeVar("Work", Render, Finish)
+
+logger = logging.getLogger(__name__)
 
 
 class JobLoop(Generic[Work]):
@@ -26,6 +29,7 @@ class JobLoop(Generic[Work]):
     def run(self, perform: Callable[[Work], Done]) -> None:
         threading.Thread(target=self._listen, daemon=True).start()
         while (job := self._waiting.get()) is not None:
+            about(job_id=job.job_id)
             self.tell(self._answer(job, perform))
             self._cancelled.discard(job.token)
             self._asked_for_checkpoint.discard(job.token)
@@ -56,5 +60,5 @@ class JobLoop(Generic[Work]):
         except JobError as error:
             return Failed(job_id=job.job_id, token=job.token, code=error.code, detail=error.detail)
         except Exception as error:
-            traceback.print_exc()
+            logger.exception("job failed in the child")
             return Failed(job_id=job.job_id, token=job.token, code=self._code_of(error), detail=repr(error)[:500])

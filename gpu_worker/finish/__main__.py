@@ -19,6 +19,7 @@ from gpu_worker.finish.samples import with_samples
 from gpu_worker.finish.scale import scale
 from video_jobs.errors import EncodeFailed, WorkerDiskFull
 from video_jobs.job import Stage
+from video_jobs.logs import set_up_logs
 
 PROGRESS_EVERY_SECONDS = 0.5
 STAGES = {"interpolate": "optical flow (DIS)", "scale": "bicubic", "encode": "libx264", "cover": "jpeg"}
@@ -79,9 +80,11 @@ def _add(seconds: dict[str, float], name: str, spent: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="gpu_worker.finish", description=__doc__)
     parser.add_argument("--fds", nargs=2, type=int, required=True, metavar=("READ", "WRITE"))
+    parser.add_argument("--log-level", default="INFO")
     args = parser.parse_args()
     read_fd, write_fd = args.fds
     die_with_parent(read_fd)
+    set_up_logs(args.log_level)
     loop = JobLoop(read_fd, write_fd, Finish, code_of)
     loop.tell(Ready())
     loop.run(Finisher(loop).finish)

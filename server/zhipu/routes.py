@@ -1,5 +1,7 @@
 """Zhipu's two endpoints: parse, ask, answer."""
 
+import logging
+
 from fastapi import APIRouter, Request
 
 from server.auditor import note_links
@@ -9,9 +11,11 @@ from server.refusal import Refusal
 from server.tokens import Caller
 from server.zhipu.answers import additions, result_body
 from server.zhipu.errors import Utf8Json, prefers_english
-from video_jobs.job import JobRecord
+from video_jobs.job import Job, JobRecord
+from video_jobs.limits import ServiceClass
 
 router = APIRouter()
+logger = logging.getLogger(__name__)
 
 
 @router.post("/videos/generations")
@@ -21,12 +25,19 @@ async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> 
         async with house.bodies.read_json(request, caller.tenant) as values:
             request.state.said = values
             submission = await house.intake.submit(values, caller, house.traces.parent())
-    if submission.priority is not None:
-        house.metrics.accepted(submission.priority)
+    if submission.job is not None:
+        _tell_accepted(submission.job, house)
     body = submission.task._asdict() | {"task_status": "PROCESSING"}
     if submission.warning and not house.settings.strict:
         body["warning"] = submission.warning
     return Utf8Json(body, headers=rate_headers(submission.rate))
+
+
+def _tell_accepted(job: Job, house: House) -> None:
+    """Once for each job: a replay was told when it was new."""
+    house.metrics.accepted(job.priority)
+    told = {"job_id": job.id, "request_id": job.request_id, "tenant": job.tenant, "route": job.route}
+    logger.info("job accepted", extra=told | {"class": ServiceClass(job.priority).name.lower()})
 
 
 @router.get("/async-result/{task_id}")

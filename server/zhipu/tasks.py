@@ -13,6 +13,7 @@ from server.zhipu.answers import additions, result_body
 from server.zhipu.errors import Utf8Json, prefers_english
 from server.zhipu.routes import own_record
 from video_jobs.job import JobRecord
+from video_jobs.logs import also_about
 from video_jobs.verdicts import CancelVerdict
 
 router = APIRouter()
@@ -44,9 +45,12 @@ async def list_videos(
 async def cancel_video(task_id: str, request: Request, caller: TheCaller, house: TheHouse) -> Utf8Json:
     """Cancel the task; once it has ended, delete its video and cover."""
     record = await own_record(task_id, caller, house)
-    if await house.store.cancel(caller.tenant, task_id) is CancelVerdict.FINAL:
+    also_about(job_id=task_id, request_id=record.job.request_id)
+    if (verdict := await house.store.cancel(caller.tenant, task_id)) is CancelVerdict.FINAL:
         await _delete(record, house)
+        logger.info("video deleted", extra={"tenant": caller.tenant})
         return Utf8Json({"id": task_id, "deleted": True})
+    logger.info("cancel wanted", extra={"tenant": caller.tenant, "verdict": verdict.value})
     record = await own_record(task_id, caller, house)
     await note_links(house.audit.log, record, caller)
     return Utf8Json(await _shown(record, house, prefers_english(request)))
@@ -76,4 +80,4 @@ async def _delete(record: JobRecord, house: House) -> None:
         try:
             await asyncio.to_thread(house.results.delete, key)
         except OSError as exc:
-            logger.warning("object not deleted", extra={"job_id": record.job.id, "error": repr(exc)})
+            logger.warning("object not deleted", extra={"error": repr(exc)})

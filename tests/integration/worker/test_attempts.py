@@ -1,11 +1,15 @@
 """One attempt after another, in this process, with stand-in children and a rewriter that a test controls."""
 
+import json
+import logging
 from pathlib import Path
+from types import SimpleNamespace
 
 from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import attempt
 from video_jobs.errors import RewriterUnavailable
 from video_jobs.job import ImageRef, JobState
+from video_jobs.logs import JsonLines
 
 
 class Rewriter:
@@ -58,6 +62,24 @@ async def test_every_attempt_is_counted_with_the_seconds_of_its_stages(shop: Wor
         assert value("cogvideox_worker_stage_seconds_count", {"stage": stage}) == 1
     for name in ("queue_wait", "job"):
         assert value(f"cogvideox_worker_{name}_seconds_count", {"class": "standard"}) == 1
+
+
+async def test_every_line_of_an_attempt_says_which_job_and_request(shop: Workshop, queue_job) -> None:
+    job, said = await queue_job(), []
+    handler = logging.StreamHandler(SimpleNamespace(write=said.append, flush=lambda: None))
+    handler.setFormatter(JsonLines())
+    ours = logging.getLogger("gpu_worker")
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    try:
+        await attempt(shop)
+    finally:
+        ours.removeHandler(handler)
+        ours.setLevel(logging.NOTSET)
+
+    lines = {line["event"]: line for line in map(json.loads, said)}
+    for event in ("job claimed", "job ended"):
+        assert (lines[event]["job_id"], lines[event]["request_id"]) == (job.id, job.request_id)
 
 
 async def test_record_keeps_the_rewrite_and_its_seconds(shop: Workshop, queue_job) -> None:
