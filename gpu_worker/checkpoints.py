@@ -40,7 +40,7 @@ class Checkpoints:
             await fetch(self._results, record.checkpoint, target, FETCH_SECONDS)
             self.newest = target
         except (KeyError, OSError) as exc:
-            logger.warning("checkpoint not found", extra={"job_id": self._claim.job_id, "error": repr(exc)[:300]})
+            logger.warning("checkpoint not found", extra={"error": repr(exc)[:300]})
 
     def carry(self, told: Checkpointed) -> None:
         before, self.newest = self.newest, Path(told.path)
@@ -87,7 +87,7 @@ class Checkpoints:
         try:
             await persistently(lambda: self._results.put(key, Path(told.path), CONTENT_TYPE), CARRY_SECONDS)
         except OSError as exc:
-            logger.warning("checkpoint not stored", extra={"job_id": self._claim.job_id, "error": repr(exc)[:300]})
+            logger.warning("checkpoint not stored", extra={"dependency": "store", "error": repr(exc)[:300]})
             return
         if await patiently(lambda: self._store.checkpointed(self._claim, key, told.step)) is Hold.LOST:
             await self._delete(key)

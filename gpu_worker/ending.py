@@ -5,9 +5,13 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from redis.exceptions import RedisError
+
 from gpu_worker.patience import patiently
 from gpu_worker.workshop import Workshop
-from video_jobs.job import Claim, JobRecord, Outcome
+from video_jobs.cost import measured_seconds
+from video_jobs.job import Claim, JobRecord, JobState, Outcome
+from video_jobs.tenants import TenantBook
 from video_jobs.verdicts import Charge, Requeue
 
 NO_STAGES: Mapping[str, float] = MappingProxyType({})
@@ -31,11 +35,21 @@ class Ending:
         published = await patiently(lambda: self._shop.store.finish(self._claim, outcome))
         how = outcome.state.value if published else "refused"
         self._tell(how, outcome.rendered.stage_seconds, has_ended=published)
+        if published and self._record is not None:
+            await self._charge(self._record.job.tenant, outcome)
         logger.info(
             "job ended" if published else "result refused",
             extra={"token": self._claim.token, "state": outcome.state.value},
         )
         return published
+
+    async def _charge(self, tenant: str, outcome: Outcome) -> None:
+        try:
+            terms = await TenantBook(self._shop.store).terms(tenant)
+        except (RedisError, OSError):
+            return  # The book of usage has it; a count is not worth waiting for.
+        device_s = measured_seconds(outcome.rendered.stage_seconds) or 0.0
+        self._shop.metrics.used(terms.plan, device_s, outcome.state is JobState.SUCCEEDED)
 
     async def requeue(self, why: str, charge: Charge, detail: str = "") -> bool:
         """Hand the job back; whether it has ended with that."""

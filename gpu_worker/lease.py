@@ -59,7 +59,7 @@ class Lease:
                         beaten = time.monotonic()
                     await self._report()
             except (RedisError, OSError) as exc:
-                logger.warning("beat failed", extra={"job_id": self.claim.job_id, "error": type(exc).__name__})
+                logger.warning("beat failed", extra={"dependency": "redis", "error": type(exc).__name__})
 
     async def _report(self) -> None:
         if self._noted is not None:

@@ -31,6 +31,10 @@ class WorkerMetrics:
         self._resumes = Counter(
             "cogvideox_worker_resumes", "Attempts that went on from a checkpoint.", registry=registry
         )
+        self._plan_seconds = Counter(
+            "cogvideox_plan_device_seconds", "Device seconds of ended jobs, by plan.", ["plan"], registry=registry
+        )
+        self._plan_videos = Counter("cogvideox_plan_videos", "Videos made, by plan.", ["plan"], registry=registry)
         self._pace = Gauge(
             "cogvideox_worker_steps_per_second", "Denoising steps of the last render.", registry=registry
         )
@@ -60,6 +64,11 @@ class WorkerMetrics:
             self._stages.labels(stage).observe(seconds)
         if record is not None:
             self._jobs.labels(_class(record)).observe(max(0.0, time.time() - record.accepted_ms / 1000))
+
+    def used(self, plan: str, device_s: float, is_video: bool) -> None:
+        self._plan_seconds.labels(plan).inc(device_s)
+        if is_video:
+            self._plan_videos.labels(plan).inc()
 
     def reaped(self, job_ids: list[str]) -> None:
         self._reaped.inc(len(job_ids))

@@ -22,7 +22,7 @@ async def patiently(call: Callable[[], Awaitable[T]]) -> T:
             async with asyncio.timeout(ANSWER_SECONDS):
                 return await call()
         except (RedisError, OSError) as exc:
-            logger.warning("waiting for redis", extra={"error": type(exc).__name__})
+            logger.warning("waiting for redis", extra={"dependency": "redis", "error": type(exc).__name__})
             await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
 
@@ -35,6 +35,6 @@ async def persistently(move: Callable[[], T], limit_s: float) -> T:
         except OSError as exc:
             if asyncio.get_running_loop().time() + pause_s > deadline:
                 raise
-            logger.warning("waiting for the store", extra={"error": repr(exc)[:300]})
+            logger.warning("waiting for the store", extra={"dependency": "store", "error": repr(exc)[:300]})
         await asyncio.sleep(pause_s)
         pause_s = min(LONGEST_PAUSE_SECONDS, 2 * pause_s)

@@ -145,7 +145,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
                     nonce = secrets.token_hex(8)
                     await self._shop.store.wait_for_work(self._routes, NAP_SECONDS)
             except (RedisError, OSError) as exc:
-                logger.warning("waiting for redis", extra={"error": type(exc).__name__})
+                logger.warning("waiting for redis", extra={"dependency": "redis", "error": type(exc).__name__})
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
 
     async def _claim(self, nonce: str) -> Claim | None:

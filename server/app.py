@@ -77,7 +77,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     sweeper = Sweeper(house.store, house.results, settings.retention_days * DAY_SECONDS)
     chores = [
         asyncio.create_task(run_reaper(house.store, on_reaped=house.metrics.reaped)),
-        asyncio.create_task(house.metrics.keep_census(redis, [settings.checkpoint])),
+        asyncio.create_task(house.metrics.keep_census(redis, house.intake.routes)),
         asyncio.create_task(run_sweeper(sweeper, house.store)),
         asyncio.create_task(keep_applied(settings.tenants_file, house.book, log=house.audit.log)),
         asyncio.create_task(house.audit.sealer.run()),

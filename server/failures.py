@@ -14,6 +14,7 @@ from server.methods import allowed
 from server.refusal import Refusal
 from server.tokens import BadCredentials, ExpiredToken, NoCredentials, TenantClosed
 from server.zhipu.errors import Utf8Json, answer
+from video_jobs.logs import dependency_of
 
 logger = logging.getLogger(__name__)
 
@@ -44,9 +45,13 @@ def add_failures(app: FastAPI) -> None:
 
 async def fail(request: Request, exc: Exception) -> Utf8Json:
     refusal = next(refusal for kind, refusal in REFUSALS.items() if isinstance(exc, kind))
-    if refusal.code == "500" or isinstance(exc, OSError):
-        where: dict[str, Any] = {"method": request.method, "path": request.url.path}
+    where: dict[str, Any] = {"method": request.method, "path": request.url.path}
+    if isinstance(exc, (RedisError, OSError)):
+        where |= {"dependency": dependency_of(exc), "error": type(exc).__name__}
+    if refusal.code == "500":
         logger.error("request failed", exc_info=exc, extra=where)
+    elif "dependency" in where:
+        logger.warning("request not served", extra=where)
     return _answer(request, refusal)
 
 

@@ -34,6 +34,8 @@ async def is_ready(house: TheHouse) -> JSONResponse:
         await asyncio.to_thread(house.results.check)
     except OSError as exc:
         problems.append(f"the store cannot be written: {exc.strerror}")
+        logger.warning("the store cannot be written", extra={"dependency": "store", "error": exc.strerror})
+    house.metrics.is_ready(not problems)
     if not problems:
         return JSONResponse({"ready": True, "problems": []})
     # The shape of every error, besides what a probe reads.

@@ -21,7 +21,7 @@ from server.zhipu.fields import Wanted, check, read_body, refuse_unavailable
 from video_jobs.catalogue import Catalogue
 from video_jobs.cost import device_seconds, stage_seconds
 from video_jobs.job import Job, JobRecord, VideoSpec
-from video_jobs.limits import Ask, Rate, ServiceClass
+from video_jobs.limits import Ask, Rate, ServiceClass, Tenant
 from video_jobs.logs import also_about
 from video_jobs.store import JobStore
 from video_jobs.tenants import TenantBook
@@ -42,12 +42,13 @@ class Task(NamedTuple):
 
 
 class Submission(NamedTuple):
-    """The task; and when it is a new one, its job and what is left of the caller's rate."""
+    """The task; and when it is a new one, its job, its tenant's plan and what is left of the rate."""
 
     task: Task
     job: Job | None = None
     rate: Rate | None = None
     warning: str = ""
+    plan: str = ""
 
 
 class JobIntake:
@@ -64,6 +65,7 @@ class JobIntake:
         self._registry, self._book = WorkerRegistry(store.redis), TenantBook(store)
         self.fleet = Fleet(self._registry)
         self.offers = offers(catalogue, settings)
+        self.routes = tuple(catalogue.checkpoints)
         self._alphabet: tuple[float, str | None] = (0.0, None)
 
     async def submit(self, values: dict[str, Any], caller: Caller, trace: str = "") -> Submission:
@@ -83,7 +85,8 @@ class JobIntake:
         await self._check_letters(body.prompt or "")
         passed = await self._policy.admit(caller.tenant, body.user_id, body.prompt or "", body.sensitive_word_check)
         # Its cost is predicted before its image is known: the size may follow from the image.
-        job = self._job(wanted, caller, job_id, request_id, body_hash, await self._class(wanted, caller))
+        terms = await self._book.lately(caller.tenant)
+        job = self._job(wanted, caller, job_id, request_id, body_hash, _class(wanted, caller, terms))
         admission = await self._admit(job, body.has_image)
         if admission.verdict is Verdict.REPLAY:
             return Submission(Task(admission.job_id, request_id, job.spec.model))
@@ -91,7 +94,7 @@ class JobIntake:
         task = Task(await self._accept(job, caller), request_id, job.spec.model)
         if task.id != job.id:
             return Submission(task)
-        return Submission(task, job, admission.rate, passed.warning)
+        return Submission(task, job, admission.rate, passed.warning, terms.plan)
 
     async def _complete(self, job: Job, wanted: Wanted) -> Job:
         """What takes others to answer: moderation, and the image. A refusal gives the reservation back."""
@@ -117,13 +120,6 @@ class JobIntake:
         if not winner:
             raise Refusal("1231", request_id=job.request_id)
         return winner
-
-    async def _class(self, wanted: Wanted, caller: Caller) -> ServiceClass:
-        """The plan's class; a request may only lower it."""
-        if caller.terms.models and wanted.body.model not in caller.terms.models:
-            raise Refusal("1220", detail="key_model")
-        plans = (await self._book.lately(caller.tenant)).service_class or "standard"
-        return max(ServiceClass[plans.upper()], wanted.service_class or ServiceClass.INTERACTIVE)
 
     async def _replay(self, caller: Caller, request_id: str, body_hash: str) -> str | None:
         """The id of what this request id made before: answered even if the same body would be refused by now."""
@@ -229,3 +225,11 @@ def hash_body(values: dict[str, Any]) -> str:
         # What was just deep enough to be read on a thread of its own is too deep here.
         raise Refusal("1210", detail="json") from exc
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _class(wanted: Wanted, caller: Caller, terms: Tenant) -> ServiceClass:
+    """The plan's class; a request may only lower it."""
+    if caller.terms.models and wanted.body.model not in caller.terms.models:
+        raise Refusal("1220", detail="key_model")
+    plans = terms.service_class or "standard"
+    return max(ServiceClass[plans.upper()], wanted.service_class or ServiceClass.INTERACTIVE)

@@ -6,7 +6,7 @@ the largest.
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from redis.asyncio import Redis
@@ -35,6 +35,12 @@ class GatewayMetrics:
         self._refused = Counter(
             "cogvideox_refused_total", "Requests refused, by business error code.", ["code"], registry=registry
         )
+        self._plans = Counter(
+            "cogvideox_plan_jobs_total", "Jobs accepted, by the tenant's plan.", ["plan"], registry=registry
+        )
+        self._ready = Gauge(
+            "cogvideox_gateway_ready", "1 while jobs are taken, as the last probe found.", registry=registry
+        )
         self._reaped = Counter(
             "cogvideox_reaped_total",
             "Jobs handed on or ended because a lease or a deadline ran out.",
@@ -49,8 +55,12 @@ class GatewayMetrics:
         self._answers.labels(name, str(status)).inc()
         self._seconds.labels(name).observe(seconds)
 
-    def accepted(self, kind: int) -> None:
+    def accepted(self, kind: int, plan: str) -> None:
         self._accepted.labels(ServiceClass(kind).name.lower()).inc()
+        self._plans.labels(plan).inc()
+
+    def is_ready(self, ready: bool) -> None:
+        self._ready.set(ready)
 
     def refused(self, code: str) -> None:
         self._refused.labels(code).inc()
@@ -65,7 +75,7 @@ class GatewayMetrics:
             try:
                 self._stand.show(await take_census(redis, known))
             except (RedisError, OSError) as exc:
-                logger.warning("census waits for redis", extra={"error": type(exc).__name__})
+                logger.warning("census waits for redis", extra={"dependency": "redis", "error": type(exc).__name__})
             await asyncio.sleep(CENSUS_EVERY_SECONDS)
 
     def serve(self, port: int, host: str) -> None:
@@ -79,6 +89,7 @@ class _Stand:
         def gauge(name: str, what: str, *labels: str) -> Gauge:
             return Gauge(f"cogvideox_{name}", what, labels, registry=registry)
 
+        self._told: dict[Gauge, set[tuple[str, ...]]] = {}
         self._queued = gauge("jobs_queued", "Jobs waiting for a worker.", "route", "class")
         self._oldest = gauge("queue_oldest_seconds", "How long the first of them has waited.", "route", "class")
         self._running = gauge("jobs_running", "Jobs that workers hold.", "route")
@@ -92,12 +103,17 @@ class _Stand:
         }
 
     def show(self, census: Census) -> None:
-        for (route, kind), count in census.queued.items():
-            self._queued.labels(route, kind.name.lower()).set(count)
-            self._oldest.labels(route, kind.name.lower()).set(census.oldest_s[route, kind])
-        for route, count in census.running.items():
-            self._running.labels(route).set(count)
-        for route, count in census.workers.items():
-            self._workers.labels(route).set(count)
+        self._fill(self._queued, {(route, kind.name.lower()): count for (route, kind), count in census.queued.items()})
+        self._fill(self._oldest, {(route, kind.name.lower()): age for (route, kind), age in census.oldest_s.items()})
+        self._fill(self._running, {(route,): count for route, count in census.running.items()})
+        self._fill(self._workers, {(route,): count for route, count in census.workers.items()})
         for name, gauge in self._numbers.items():
             gauge.set(getattr(census, name))
+
+    def _fill(self, gauge: Gauge, values: Mapping[tuple[str, ...], float]) -> None:
+        """A route that nobody tells of any more must not stand for ever as it stood last."""
+        for labels in self._told.get(gauge, set()) - values.keys():
+            gauge.remove(*labels)
+        for labels, value in values.items():
+            gauge.labels(*labels).set(value)
+        self._told[gauge] = set(values)

@@ -8,6 +8,10 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Counter
+from redis.exceptions import RedisError
+
+DEPENDENCIES = ("redis", "store")
+"""What a line names as its `dependency` when that is what failed."""
 
 OURS = {"server", "gpu_worker", "video_jobs", "cogvideox_server"}
 # Keys of ours, of Zhipu, of hubs and clouds, JWTs, bearer tokens, passwords in URLs and what signs links, wherever they
@@ -50,17 +54,29 @@ class JsonLines(logging.Formatter):
         return redact(json.dumps(line, ensure_ascii=False, default=str))
 
 
+def dependency_of(exc: Exception) -> str:
+    """Which of the two it was that failed, where both are asked."""
+    return "redis" if isinstance(exc, RedisError) else "store"
+
+
 class CountedWarnings(logging.Handler):
     """Counts our own warnings and errors by event: what a log line tells once, an alert can follow."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         super().__init__(logging.WARNING)
         self._count = Counter("cogvideox_warnings", "Warnings and errors by event.", ["event"], registry=registry)
+        self._failed = Counter(
+            "cogvideox_dependency_errors", "Calls that Redis or the store failed.", ["dependency"], registry=registry
+        )
+        for dependency in DEPENDENCIES:
+            self._failed.labels(dependency)
 
     def emit(self, record: logging.LogRecord) -> None:
         # Events are constants of our code; others' words would make label values without end.
         if record.name.partition(".")[0] in OURS and isinstance(record.msg, str):
             self._count.labels(record.msg).inc()
+            if dependency := getattr(record, "dependency", None):
+                self._failed.labels(dependency).inc()
 
 
 def set_up_logs(level: str) -> None:

@@ -27,5 +27,5 @@ async def run_reaper(
             for job_id in reaped:
                 logger.warning("reaped", extra={"job_id": job_id})
         except (RedisError, OSError) as exc:
-            logger.warning("reaper waits for redis", extra={"error": type(exc).__name__})
+            logger.warning("reaper waits for redis", extra={"dependency": "redis", "error": type(exc).__name__})
         await asyncio.sleep(every_s)

@@ -10,6 +10,7 @@ from redis.exceptions import RedisError
 
 from video_jobs import keys
 from video_jobs.job import JobRecord
+from video_jobs.logs import dependency_of
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
 
@@ -106,7 +107,7 @@ async def run_sweeper(sweeper: Sweeper, store: JobStore) -> None:
                 if await store.redis.set(keys.schedule(f"swept-{name}"), 1, nx=True, ex=every) and (n := await sweep()):
                     logger.info("swept", extra={"what": name, "count": n})
         except (RedisError, OSError) as exc:
-            logger.warning("sweeper waits", extra={"error": repr(exc)})
+            logger.warning("sweeper waits", extra={"dependency": dependency_of(exc), "error": repr(exc)})
         await asyncio.sleep(EVERY_SECONDS / 2)
 
 

@@ -26,16 +26,16 @@ async def create_video(request: Request, caller: TheCaller, house: TheHouse) -> 
             request.state.said = values
             submission = await house.intake.submit(values, caller, house.traces.parent())
     if submission.job is not None:
-        _tell_accepted(submission.job, house)
+        _tell_accepted(submission.job, submission.plan, house)
     body = submission.task._asdict() | {"task_status": "PROCESSING"}
     if submission.warning and not house.settings.strict:
         body["warning"] = submission.warning
     return Utf8Json(body, headers=rate_headers(submission.rate))
 
 
-def _tell_accepted(job: Job, house: House) -> None:
+def _tell_accepted(job: Job, plan: str, house: House) -> None:
     """Once for each job: a replay was told when it was new."""
-    house.metrics.accepted(job.priority)
+    house.metrics.accepted(job.priority, plan)
     told = {"job_id": job.id, "request_id": job.request_id, "tenant": job.tenant, "route": job.route}
     logger.info("job accepted", extra=told | {"class": ServiceClass(job.priority).name.lower()})
 

@@ -80,4 +80,4 @@ async def _delete(record: JobRecord, house: House) -> None:
         try:
             await asyncio.to_thread(house.results.delete, key)
         except OSError as exc:
-            logger.warning("object not deleted", extra={"error": repr(exc)})
+            logger.warning("object not deleted", extra={"dependency": "store", "error": repr(exc)})

@@ -52,6 +52,14 @@ def test_every_metric_that_is_asked_for_exists() -> None:
     assert named <= exported()
 
 
+def test_what_is_bad_is_seen_by_its_colour() -> None:
+    panels = {panel["title"]: panel for panel in json.loads(DASHBOARD.read_text())["panels"]}
+    for title in ("Accepted, share without server error", "Attempts without a video", "Dead jobs"):
+        steps = panels[title]["fieldConfig"]["defaults"]["thresholds"]["steps"]
+        assert {"red", "green"} <= {step["color"] for step in steps}
+        assert panels[title]["options"]["colorMode"] == "background"
+
+
 def test_prometheus_takes_the_rules_and_the_panels(tmp_path: Path) -> None:
     if shutil.which("promtool") is None:
         pytest.skip("promtool: rules and panels are not checked without it")

@@ -1,12 +1,15 @@
 """A gateway is ready only on a Redis that keeps what it is told, and a store that can be written."""
 
+import asyncio
 import base64
+import errno
 from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from server.app import create_app
 from server.deps import House
@@ -14,6 +17,7 @@ from server.metrics import GatewayMetrics
 from server.settings import GatewaySettings
 from tests.contract.test_bodies import png
 from tests.contract.test_refusals import assert_shape
+from video_jobs.limits import Tenant, Terms
 
 
 @pytest.fixture
@@ -98,6 +102,57 @@ def test_callers_cannot_make_label_values() -> None:
     families = [family for family in metrics.registry.collect() if family.name.startswith("cogvideox_http")]
     labels = {sample.labels["route"] for family in families for sample in family.samples}
     assert labels == {"create_video", "other"}
+
+
+async def test_jobs_of_every_route_of_the_catalogue_are_counted(house: House) -> None:
+    value = house.metrics.registry.get_sample_value
+    labels = {"route": "cogvideox-5b", "class": "standard"}
+    async with asyncio.timeout(10):
+        while value("cogvideox_jobs_queued", labels) is None:
+            await asyncio.sleep(0.05)
+
+    assert house.settings.checkpoint != "cogvideox-5b"
+    assert value("cogvideox_workers_ready", {"route": "cogvideox-5b"}) == 0
+
+
+async def test_accepted_jobs_are_counted_by_plan(client: httpx2.AsyncClient, house: House) -> None:
+    await house.book.put_plan("studio", Terms())
+    await house.book.put_tenant("studios", Tenant(plan="studio"))
+    client.headers["Authorization"] = f"Bearer {await house.ring.create('studios', 'test')}"
+    body = {"model": "cogvideox-2", "prompt": "a cat", "request_id": "once-1"}
+    for _ in range(2):
+        assert (await client.post("/videos/generations", json=body)).status_code == 200
+
+    value = house.metrics.registry.get_sample_value
+    assert value("cogvideox_plan_jobs_total", {"plan": "studio"}) == 1
+    assert value("cogvideox_accepted_total", {"class": "standard"}) == 1
+
+
+async def test_what_redis_and_the_store_fail_to_do_is_counted(
+    client: httpx2.AsyncClient, anybody: httpx2.AsyncClient, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def errors(dependency: str) -> float | None:
+        return house.metrics.registry.get_sample_value("cogvideox_dependency_errors_total", {"dependency": dependency})
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    async def away(*_: object) -> None:
+        raise RedisConnectionError
+
+    assert (errors("redis"), errors("store")) == (0, 0)
+    assert house.metrics.registry.get_sample_value("cogvideox_gateway_ready") is not None
+    monkeypatch.setattr(house.results, "check", full)
+    monkeypatch.setattr(house.store, "accept", away)
+    assert (await anybody.get("/readyz")).status_code == 503
+    refused = await client.post("/videos/generations", json={"model": "cogvideox-2", "prompt": "a cat"})
+
+    assert refused.status_code == 503
+    assert (errors("redis"), errors("store")) == (1, 1)
+    assert house.metrics.registry.get_sample_value("cogvideox_gateway_ready") == 0
+    monkeypatch.undo()
+    assert (await anybody.get("/readyz")).status_code == 200
+    assert house.metrics.registry.get_sample_value("cogvideox_gateway_ready") == 1
 
 
 async def test_what_no_stage_can_do_is_refused_by_setting(client: httpx2.AsyncClient, house: House) -> None:

@@ -87,7 +87,7 @@ class AuditLog:
         try:
             await self.flush()
         except (RedisError, OSError) as exc:
-            logger.warning("counters wait for redis", extra={"error": type(exc).__name__})
+            logger.warning("counters wait for redis", extra={"dependency": "redis", "error": type(exc).__name__})
 
     def _is_over(self, key_id: str) -> bool:
         """Whether this gateway alone has used the key's limit up: then Redis need not be asked."""

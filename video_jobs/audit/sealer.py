@@ -16,6 +16,7 @@ from video_jobs.audit.entries import Place, shape
 from video_jobs.audit.erase import erase_content
 from video_jobs.audit.export import Exporter
 from video_jobs.audit.ledger import Erasure, Ledger, Sealed, Turn
+from video_jobs.logs import dependency_of
 
 SEAL_EVERY_SECONDS, TURN_SECONDS, STORE_PAUSE_SECONDS = 1.0, 10.0, 10.0
 BATCH = 500
@@ -44,7 +45,7 @@ class Sealer:
                 try:
                     await self.work()
                 except (RedisError, OSError) as exc:
-                    logger.warning("sealer waits", extra={"error": repr(exc)})
+                    logger.warning("sealer waits", extra={"dependency": dependency_of(exc), "error": repr(exc)})
                 await asyncio.sleep(every_s)
         finally:
             if self._exporting is not None:
@@ -104,7 +105,7 @@ class Sealer:
         try:
             await asyncio.to_thread(self._archive.put_head, signed)
         except OSError as exc:
-            logger.warning("the store has no newest checkpoint", extra={"error": repr(exc)})
+            logger.warning("the store has no newest checkpoint", extra={"dependency": "store", "error": repr(exc)})
 
     async def _export_and_erase(self, turn: Turn, wishes: list[Erasure]) -> None:
         is_done = await self._try("export waits", self._exporter.export(turn))
@@ -118,7 +119,10 @@ class Sealer:
     async def _try(self, otherwise: str, act: Coroutine[Any, Any, None]) -> bool:
         try:
             await act
-        except (RedisError, OSError, ValueError) as exc:
+        except (RedisError, OSError) as exc:
+            logger.warning(otherwise, extra={"dependency": dependency_of(exc), "error": repr(exc)})
+            return False
+        except ValueError as exc:
             logger.error(otherwise, extra={"error": repr(exc)})
             return False
         return True

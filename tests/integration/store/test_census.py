@@ -63,3 +63,16 @@ async def test_gauges_show_the_census(store: JobStore, new_job: NewJob) -> None:
     page = generate_latest(metrics.registry).decode()
     assert 'cogvideox_jobs_queued{class="standard",route="tiny"} 1.0' in page
     assert 'cogvideox_jobs_queued{class="batch",route="tiny"} 0.0' in page
+
+
+async def test_gauges_forget_a_route_that_nobody_tells_of_any_more(store: JobStore) -> None:
+    metrics, registry = GatewayMetrics(), WorkerRegistry(store.redis)
+    await registry.announce("w1", ["large"], "*")
+    metrics._stand.show(await take_census(store.redis, ["tiny"]))
+    before = generate_latest(metrics.registry).decode()
+
+    await registry.leave("w1")
+    metrics._stand.show(await take_census(store.redis, ["tiny"]))
+
+    assert 'cogvideox_workers_ready{route="large"} 1.0' in before
+    assert 'route="large"' not in generate_latest(metrics.registry).decode()

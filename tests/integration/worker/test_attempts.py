@@ -5,11 +5,16 @@ import logging
 from pathlib import Path
 from types import SimpleNamespace
 
+import pytest
+
 from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import attempt
+from video_jobs.cost import measured_seconds
 from video_jobs.errors import RewriterUnavailable
 from video_jobs.job import ImageRef, JobState
+from video_jobs.limits import Tenant, Terms
 from video_jobs.logs import JsonLines
+from video_jobs.tenants import TenantBook
 
 
 class Rewriter:
@@ -62,6 +67,20 @@ async def test_every_attempt_is_counted_with_the_seconds_of_its_stages(shop: Wor
         assert value("cogvideox_worker_stage_seconds_count", {"stage": stage}) == 1
     for name in ("queue_wait", "job"):
         assert value(f"cogvideox_worker_{name}_seconds_count", {"class": "standard"}) == 1
+
+
+async def test_what_a_plan_used_is_counted(shop: Workshop, queue_job) -> None:
+    book = TenantBook(shop.store)
+    await book.put_plan("studio", Terms())
+    job = await queue_job()
+    await book.put_tenant(job.tenant, Tenant(plan="studio"))
+
+    await attempt(shop)
+
+    value, record = shop.metrics.registry.get_sample_value, await shop.store.get(job.id)
+    assert value("cogvideox_plan_videos_total", {"plan": "studio"}) == 1
+    used = value("cogvideox_plan_device_seconds_total", {"plan": "studio"})
+    assert used == pytest.approx(measured_seconds(record.rendered.stage_seconds))
 
 
 async def test_every_line_of_an_attempt_says_which_job_and_request(shop: Workshop, queue_job) -> None:
