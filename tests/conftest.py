@@ -57,6 +57,14 @@ def _wait_for(path: Path) -> None:
     raise RuntimeError(f"no Redis at {path}")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Side by side by file; but all that needs the one running service goes to one process, which starts it once."""
+    for item in items:
+        needs_service = "service" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("service" if needs_service else str(item.path)))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where FORBID_SKIPS is set, a test that skipped has failed: the machine was to have all it needs."""
