@@ -61,7 +61,7 @@ def _wait_for(path: Path) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Side by side by file; but all that needs the one running service goes to one process, which starts it once."""
     for item in items:
-        needs_service = "service" in getattr(item, "fixturenames", ())
+        needs_service = "e2e" in item.path.parts and "service" in getattr(item, "fixturenames", ())
         item.add_marker(pytest.mark.xdist_group("service" if needs_service else str(item.path)))
 
 
