@@ -46,6 +46,9 @@ async def _office(args: argparse.Namespace) -> "AsyncIterator[AuditOffice]":
 
     settings = read_settings(AuditSettings)
     settings = settings.model_copy(update={"state": args.state} if args.state else {})
+    for path in getattr(args, "old_key", []):
+        if not path.is_file():
+            raise ValueError(f"{path} is not there")
     held = settings.audit_key_file or settings.master_key
     if not held.is_file():
         raise ValueError(f"{held} is not there: name the state folder, or COGVIDEOX_MASTER_KEY_FILE")
@@ -74,16 +77,15 @@ async def _verify(office: "AuditOffice", args: argparse.Namespace) -> int:
 
 def _trust(office: "AuditOffice", args: argparse.Namespace) -> "Trust":
     """With public keys alone nothing secret is used, as an auditor would check."""
-    from video_jobs.audit.chain import SigningKey
+    from video_jobs.audit.office import older_keys
     from video_jobs.audit.verify import Trust
-    from video_jobs.links import secret_file
 
-    older = [SigningKey(secret_file(path)) for path in args.old_key]
-    known = [office.key, *older]
     anchors = dict(_anchor(text) for text in args.anchor)
     if args.public_key:
         return Trust([bytes.fromhex(text) for text in args.public_key], [], anchors)
-    return Trust([key.public for key in known], [key.mark_key for key in known], anchors)
+    older, trust = older_keys(args.old_key), office.trust
+    publics, marks = [key.public for key in older], [key.mark_key for key in older]
+    return Trust(trust.public_keys + publics, trust.mark_keys + marks, anchors)
 
 
 def _anchor(text: str) -> tuple[int, str]:

@@ -41,8 +41,9 @@ async def _with_ring(
     redis = lazy_redis(find_redis(args.redis_url, settings.state) or settings.redis_url.get_secret_value())
     try:
         if args.action != "list":
-            await note(redis, f"keys {args.action}", getattr(args, "id", "").partition(".")[0] or args.tenant)
-        await act(KeyRing(redis, secret_file(settings.master_key)), TenantBook(JobStore(redis)), args)
+            await note(redis, f"keys {args.action}", _about(args))
+        older = map(secret_file, [*settings.old_key_files, *getattr(args, "old", [])])
+        await act(KeyRing(redis, secret_file(settings.master_key), older), TenantBook(JobStore(redis)), args)
         return 0
     except (RedisError, OSError) as error:
         return _fail(f"Redis cannot be reached: {error}")
@@ -54,17 +55,21 @@ async def _with_ring(
 
 async def _create(ring: "KeyRing", book: "TenantBook", args: argparse.Namespace) -> None:
     terms = _terms(args)
-    await book.welcome(args.tenant)
-    print(await ring.create(args.tenant, args.name, terms))
+    await _welcome(ring, book, args.tenant)
+    whole = await ring.create(args.tenant, args.name, terms)
+    await _made(book, whole)
+    print(whole)
     print("Keep it: it is not shown again.", file=sys.stderr)
 
 
 async def _import(ring: "KeyRing", book: "TenantBook", args: argparse.Namespace) -> None:
     """From stdin: what stands in a command line, any process of the machine can read."""
     terms = _terms(args)
-    await book.welcome(args.tenant)
+    await _welcome(ring, book, args.tenant)
     for line in filter(None, map(str.strip, sys.stdin)):
-        print(await ring.take_in(line, args.tenant, args.name, terms))
+        key_id = await ring.take_in(line, args.tenant, args.name, terms)
+        await _made(book, key_id)
+        print(key_id)
 
 
 async def _list(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace) -> None:
@@ -75,10 +80,11 @@ async def _list(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace) 
         print(json.dumps(shown, ensure_ascii=False) if args.json else line)
 
 
-async def _roll(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace) -> None:
+async def _roll(ring: "KeyRing", book: "TenantBook", args: argparse.Namespace) -> None:
     whole = await ring.roll(args.id.partition(".")[0], args.overlap)
     if whole is None:
         raise CannotDo("no such key, or it does not work any more")
+    await _made(book, whole)
     print(whole)
     print("Keep it: it is not shown again.", file=sys.stderr)
 
@@ -87,6 +93,32 @@ async def _revoke(ring: "KeyRing", _book: "TenantBook", args: argparse.Namespace
     if not await ring.revoke(args.id.partition(".")[0]):
         raise CannotDo("no such key")
     print("revoked", file=sys.stderr)
+
+
+async def _reseal(ring: "KeyRing", _book: "TenantBook", _args: argparse.Namespace) -> None:
+    changed, lost = await ring.reseal()
+    print(f"{changed} keys are sealed under the new master key", file=sys.stderr)
+    if lost:
+        raise CannotDo(f"no master key named here opens {', '.join(lost)}: name the older one too, or revoke them")
+
+
+async def _welcome(ring: "KeyRing", book: "TenantBook", tenant: str) -> None:
+    if await ring.is_elsewhere():
+        print("The keys known here have another master key: is this the gateways' own --state?", file=sys.stderr)
+    await book.welcome(tenant)
+
+
+async def _made(book: "TenantBook", whole: str) -> None:
+    """Which key it became: the call was on record before there was one."""
+    await note(book.redis, "key made", whole.partition(".")[0])
+
+
+def _about(args: argparse.Namespace) -> str:
+    """What the command line named, for the audit; a key by its id."""
+    left_out = ("command", "action", "state", "redis_url", "json")
+    said = {name: value for name, value in vars(args).items() if value and name not in left_out}
+    said |= {"id": args.id.partition(".")[0]} if "id" in said else {}
+    return json.dumps(said, ensure_ascii=False, default=str)
 
 
 def _terms(args: argparse.Namespace) -> "KeyTerms":
@@ -107,4 +139,4 @@ def _fail(why: str) -> int:
     return 1
 
 
-ACTIONS = {"create": _create, "import": _import, "list": _list, "roll": _roll, "revoke": _revoke}
+ACTIONS = {"create": _create, "import": _import, "list": _list, "roll": _roll, "revoke": _revoke, "reseal": _reseal}

@@ -154,7 +154,9 @@ def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
     verify.add_argument(
         "--public-key", action="append", default=[], metavar="HEX", help="believe this key alone, as an auditor would"
     )
-    verify.add_argument("--old-key", action="append", default=[], type=Path, metavar="FILE", help="a key used before")
+    verify.add_argument(
+        "--old-key", action="append", default=[], type=Path, metavar="FILE", help="an audit or master key used before"
+    )
     search = add("search", "print records as JSON lines, the oldest first")
     search.add_argument("--csv", action="store_true", help="print CSV that is safe to open in a spreadsheet")
     for name, what in (

@@ -24,6 +24,10 @@ def add_keys(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParser
     roll = add("roll", "make a key with the same terms and print it; the old one ends after the overlap")
     roll.add_argument("id", help="the old key's id, or the whole key")
     roll.add_argument("--overlap", type=seconds, default=3600.0, help="for how long both work, 30m or 7d (default: 1h)")
+    reseal = add("reseal", "seal all keys under a new master key; the old one is named in COGVIDEOX_OLD_KEY_FILES")
+    reseal.add_argument(
+        "--old", action="append", default=[], type=file, metavar="FILE", help="or here; may be repeated"
+    )
     add("revoke", "revoke a key; gateways follow within 5 s").add_argument("id", help="the key's id, or the whole key")
 
 
@@ -51,6 +55,12 @@ def add_tenants(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentPar
     apply.add_argument("file", type=Path)
     apply.add_argument("--check", action="store_true", help="only read the file")
     _add_usage(add("usage", "what was used, per day, tenant, key, model and end user"))
+
+
+def file(text: str) -> Path:
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no {text}")
+    return Path(text)
 
 
 def seconds(text: str) -> float:

@@ -117,7 +117,7 @@ def build_house(settings: GatewaySettings, redis: Redis) -> House:
         settings=settings,
         redis=redis,
         store=store,
-        ring=KeyRing(redis, secret_file(settings.master_key)),
+        ring=KeyRing(redis, secret_file(settings.master_key), map(secret_file, settings.old_key_files)),
         results=results,
         signer=signer,
         links=open_links(settings, results, signer),

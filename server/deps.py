@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from redis.asyncio import Redis
 
+from server.admin.body import receive, told
 from server.auditor import agent_of, origin_of
 from server.body import Bodies
 from server.clients import Network, client_address
@@ -74,10 +75,21 @@ async def get_operator(request: Request, house: TheHouse) -> Caller:
     if house.settings.admin_port and not is_admin_port(request, house.settings):
         raise Refusal("1222", status=404)
     operator = await authorised(request, house, Scope.ADMIN)
-    # On record before anything is done: what cannot be audited is not done.
-    call = redact(f"{request.method} {request.url.path}")
-    await house.audit.log.admin(operator.key_id, call, redact(request.url.query), origin_of(operator))
+    request.state.raw = b""
+    try:
+        request.state.raw = await receive(request)
+    finally:
+        # On record before anything is done: what cannot be audited is not done.
+        call = redact(f"{request.method} {request.url.path}")
+        about = redact(request.url.query) or told(request.state.raw)
+        await house.audit.log.admin(operator.key_id, call, about, origin_of(operator), _tenant_named(request))
     return operator
+
+
+def _tenant_named(request: Request) -> str:
+    """So that a tenant's records tell what operators did to it."""
+    is_tenant = request.url.path.startswith("/admin/v1/tenants/")
+    return str(request.path_params.get("tenant") or request.path_params.get("name", "")) if is_tenant else ""
 
 
 async def authorised(request: Request, house: House, scope: Scope) -> Caller:

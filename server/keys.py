@@ -9,7 +9,7 @@ import secrets
 import string
 import time
 import zlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterable
 from typing import Any, cast
 
 from cryptography.exceptions import InvalidTag
@@ -31,7 +31,7 @@ NAMES = re.compile(NAME)
 
 
 class MasterKeyLost(Exception):
-    """This API key was sealed under another master key: restore that file, or make a new API key."""
+    """This API key was sealed under another master key: name it in COGVIDEOX_OLD_KEY_FILES, or make a new API key."""
 
     def __init__(self, sealed_by: str) -> None:
         super().__init__(f"{self.__doc__} (sealed under master key {sealed_by})")
@@ -52,10 +52,11 @@ class KeyKnown(ValueError):
 
 
 class KeyRing:
-    def __init__(self, redis: Redis, master: bytes) -> None:
+    def __init__(self, redis: Redis, master: bytes, older: Iterable[bytes] = ()) -> None:
+        """Older master keys open what they sealed; the newest seals."""
         self._redis = redis
-        self._cipher = AESGCM(master)
-        self._master_id = hashlib.sha256(b"master key id" + master).hexdigest()[:8]
+        self._ciphers = {_master_id(key): AESGCM(key) for key in (*older, master)}
+        self._master_id = _master_id(master)
         self._cache: dict[str, tuple[float, ApiKey | None]] = {}
         decoy = self._record("", "", "", _letters(SECRET_LENGTH + CHECK_LENGTH), KeyTerms())
         self._decoy = {name.encode(): value.encode() for name, value in decoy.items()}
@@ -97,6 +98,23 @@ class KeyRing:
             pipe.hset(keys.api_key(key_id), "revoked", str(int(time.time())))
             return bool((await pipe.execute())[0])
 
+    async def is_elsewhere(self) -> bool:
+        """Whether all keys known here were sealed under master keys that we have not: ours may be the wrong one."""
+        ids = await cast(Awaitable[set[bytes]], self._redis.smembers(keys.API_KEYS))
+        found = await asyncio.gather(*(self._fields(key_id.decode()) for key_id in ids))
+        masters = {fields[b"master"].decode() for fields in found if b"sealed" in fields}
+        return bool(masters) and not masters & set(self._ciphers)
+
+    async def reseal(self) -> tuple[int, list[str]]:
+        """Seal every secret under the newest master key: how many, and which no master key of ours opens."""
+        changed, lost = 0, []
+        for key_id in sorted(await cast(Awaitable[set[bytes]], self._redis.smembers(keys.API_KEYS))):
+            try:
+                changed += await self._reseal(key_id.decode())
+            except MasterKeyLost:
+                lost.append(key_id.decode())
+        return changed, lost
+
     async def find(self, key_id: str) -> ApiKey | None:
         """The key of this id with its secret opened, or None. Remembered for a few seconds."""
         known = self._cache.get(key_id)
@@ -126,16 +144,34 @@ class KeyRing:
         return [key for key in found if key is not None and tenant in (None, key.tenant)]
 
     def _record(self, key_id: str, tenant: str, name: str, secret: str, terms: KeyTerms) -> dict[str, str]:
-        nonce = secrets.token_bytes(12)
-        sealed = nonce + self._cipher.encrypt(nonce, secret.encode(), key_id.encode())
         return {
             "tenant": tenant,
             "name": name,
             "created": str(int(time.time())),
             "terms": terms.model_dump_json(),
-            "master": self._master_id,
-            "sealed": sealed.hex(),
+            **self._seal(key_id, secret.encode()),
         }
+
+    def _seal(self, key_id: str, secret: bytes) -> dict[str, str]:
+        nonce = secrets.token_bytes(12)
+        sealed = nonce + self._ciphers[self._master_id].encrypt(nonce, secret, key_id.encode())
+        return {"master": self._master_id, "sealed": sealed.hex()}
+
+    async def _reseal(self, key_id: str) -> bool:
+        async with self._redis.pipeline(transaction=True) as pipe:
+            # A key that is revoked meanwhile gets no secret again.
+            await pipe.watch(keys.api_key(key_id))
+            fields = await self._fields(key_id)
+            if b"sealed" not in fields or fields[b"master"].decode() == self._master_id:
+                return False
+            sealed = self._seal(key_id, self._open(key_id, fields).secret)
+            pipe.multi()  # type: ignore[no-untyped-call]
+            pipe.hset(keys.api_key(key_id), mapping=cast(dict[Any, Any], sealed))
+            try:
+                await pipe.execute()
+            except WatchError:
+                return await self._reseal(key_id)
+        return True
 
     async def _write(self, key_id: str, record: dict[str, str]) -> None:
         if not NAMES.fullmatch(record["tenant"]):
@@ -157,12 +193,16 @@ class KeyRing:
         return await cast(Awaitable[dict[bytes, bytes]], self._redis.hgetall(keys.api_key(key_id)))
 
     def _open(self, key_id: str, fields: dict[bytes, bytes]) -> ApiKey:
-        sealed = bytes.fromhex(fields[b"sealed"].decode())
+        sealed, master = bytes.fromhex(fields[b"sealed"].decode()), fields[b"master"].decode()
         try:
-            secret = self._cipher.decrypt(sealed[:12], sealed[12:], key_id.encode())
-        except InvalidTag as exc:
-            raise MasterKeyLost(fields[b"master"].decode()) from exc
+            secret = self._ciphers[master].decrypt(sealed[:12], sealed[12:], key_id.encode())
+        except (KeyError, InvalidTag) as exc:
+            raise MasterKeyLost(master) from exc
         return _describe(key_id, fields).model_copy(update={"secret": secret})
+
+
+def _master_id(master: bytes) -> str:
+    return hashlib.sha256(b"master key id" + master).hexdigest()[:8]
 
 
 def _describe(key_id: str, fields: dict[bytes, bytes]) -> ApiKey:

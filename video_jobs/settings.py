@@ -190,6 +190,9 @@ class AuditSettings(StoreSettings):
     audit_key_file: Path | None = None
     """The key that signs the audit's checkpoints; derived from the master key when not set."""
 
+    old_key_files: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Master and audit keys used before, separated by commas: what they sealed is opened, what they signed believed."""
+
     audit_prompts: Literal["kept", "hashed", "redacted"] = "kept"
     """What the audit keeps of prompts: the text, a keyed hash of it, or its length alone."""
 
@@ -201,6 +204,19 @@ class AuditSettings(StoreSettings):
 
     audit_s3_bucket: str = ""
     """A bucket for the audit alone; the results' bucket when empty."""
+
+    @field_validator("old_key_files", mode="before")
+    @classmethod
+    def split_by_commas(cls, value: object) -> object:
+        return tuple(filter(None, value.split(","))) if isinstance(value, str) else value
+
+    @field_validator("old_key_files")
+    @classmethod
+    def find_the_keys(cls, value: tuple[Path, ...]) -> tuple[Path, ...]:
+        for path in value:
+            if not path.is_file():
+                raise ValueError(f"there is no {path}")
+        return value
 
     @model_validator(mode="after")
     def keep_the_audit_private(self) -> Self:

@@ -7,10 +7,12 @@ from pydantic import Field
 
 from server.admin.body import read
 from server.admin.tenants import checked
-from server.deps import TheHouse
+from server.auditor import origin_of
+from server.deps import House, TheHouse, TheOperator
 from server.grants import ApiKey, KeyTerms
 from server.keys import BadKey, KeyKnown
 from server.refusal import Refusal
+from server.tokens import Caller
 from video_jobs.limits import Closed
 
 router = APIRouter()
@@ -42,11 +44,11 @@ async def list_keys(tenant: str, house: TheHouse) -> dict[str, Any]:
 
 
 @router.post("/tenants/{tenant}/keys")
-async def create_key(tenant: str, request: Request, house: TheHouse) -> dict[str, Any]:
+async def create_key(tenant: str, request: Request, house: TheHouse, operator: TheOperator) -> dict[str, Any]:
     """The whole key, this once."""
     body = await read(request, NewKey)
     await house.book.welcome(checked(tenant))
-    return _shown(await house.ring.create(tenant, body.name, body.terms))
+    return await _shown(await house.ring.create(tenant, body.name, body.terms), house, operator, tenant)
 
 
 @router.post("/tenants/{tenant}/keys/import")
@@ -67,12 +69,12 @@ async def show_key(key_id: str, house: TheHouse) -> dict[str, Any]:
 
 
 @router.post("/keys/{key_id}/roll")
-async def roll_key(key_id: str, request: Request, house: TheHouse) -> dict[str, Any]:
+async def roll_key(key_id: str, request: Request, house: TheHouse, operator: TheOperator) -> dict[str, Any]:
     """A new key with the same terms, shown this once; the old one works until the overlap ends."""
     whole = await house.ring.roll(key_id, (await read(request, Roll)).overlap_s)
     if whole is None:
         raise Refusal("1214", "key_id")
-    return _shown(whole)
+    return await _shown(whole, house, operator)
 
 
 @router.delete("/keys/{key_id}")
@@ -92,5 +94,8 @@ def describe(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def _shown(whole: str) -> dict[str, Any]:
-    return {"id": whole.partition(".")[0], "key": whole}
+async def _shown(whole: str, house: House, operator: Caller, tenant: str = "") -> dict[str, Any]:
+    """Which key it became is on record before it is shown: the call was, before there was one."""
+    key_id = whole.partition(".")[0]
+    await house.audit.log.admin(operator.key_id, "key made", key_id, origin_of(operator), tenant)
+    return {"id": key_id, "key": whole}

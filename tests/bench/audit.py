@@ -31,7 +31,7 @@ from video_jobs.queue import lazy_redis
 from video_jobs.results import FolderStore
 from video_jobs.settings import AuditSettings
 
-RECORDS, PER_SEGMENT, STRANGERS, CONNECTIONS = 100_000, 20_000, 100_000, 32
+RECORDS, PER_SEGMENT, STRANGERS, CONNECTIONS, TRIES = 100_000, 20_000, 100_000, 32, 7
 BODY = {"model": "cogvideox-2", "prompt": "a red ball", "size": "720x480"}
 Rows = list[tuple[str, str, str]]
 
@@ -42,9 +42,21 @@ class Clock:
     def __init__(self) -> None:
         self._wall, self._cpu = time.perf_counter(), time.process_time()
 
+    def spent(self) -> tuple[float, float]:
+        return time.perf_counter() - self._wall, time.process_time() - self._cpu
+
     def per_second(self, count: int) -> str:
-        wall, cpu = time.perf_counter() - self._wall, time.process_time() - self._cpu
-        return f"{count / wall:,.0f} a second, {count / cpu:,.0f} a CPU second"
+        return _speed(count, *self.spent())
+
+
+def _speed(count: int, wall: float, cpu: float) -> str:
+    return f"{count / wall:,.0f} a second, {count / cpu:,.0f} a CPU second"
+
+
+def _speeds(count: int, spent: list[tuple[float, float]]) -> str:
+    """The fastest and the middle one: the others had to share the core for longer."""
+    fastest, middle = sorted(spent)[0], sorted(spent)[len(spent) // 2]
+    return f"{_speed(count, *fastest)}; by the clock in the middle {count / middle[0]:,.0f}"
 
 
 def build(archive: Archive, key: SigningKey) -> None:
@@ -72,14 +84,20 @@ async def speeds(folder: Path) -> Rows:
     clock = Clock()
     await asyncio.to_thread(build, archive, key)
     rows = [(f"shape, seal and export {RECORDS:,} records", clock.per_second(RECORDS), "")]
-    clock = Clock()
-    report = await verify(archive, None, "bench", Trust([key.public], [key.mark_key]))
-    assert report.bad is None
-    rows.append(("verify them, with the content of every third", clock.per_second(RECORDS), "50,000 a second"))
-    for name, query in (("an end user", Query(user_id="user-7")), ("a task", Query(task_id=str(10**24 + 777)))):
+    spent = []
+    for _ in range(TRIES):
         clock = Clock()
-        found = len([record async for record in search(Trail(archive, None), query)])
-        rows.append((f"search them for {name}: {found:,} found", clock.per_second(RECORDS), "50,000 a second"))
+        report = await verify(archive, None, "bench", Trust([key.public], [key.mark_key]))
+        spent.append(clock.spent())
+        assert (report.bad, report.records) == (None, RECORDS)
+    rows.append(("verify them, with the content of every third", _speeds(RECORDS, spent), "50,000 a second"))
+    for name, query in (("an end user", Query(user_id="user-7")), ("a task", Query(task_id=str(10**24 + 777)))):
+        spent = []
+        for _ in range(TRIES):
+            clock = Clock()
+            found = len([record async for record in search(Trail(archive, None), query)])
+            spent.append(clock.spent())
+        rows.append((f"search them for {name}: {found:,} found", _speeds(RECORDS, spent), "50,000 a second"))
     return rows
 
 
@@ -196,7 +214,7 @@ def _tell(rows: Rows) -> None:
     head = (
         f"`make prove-audit ARGS=--write` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, on one core, while the machine's load was {load:.0f}: "
-        "figures by the clock had to share it, figures by CPU had not."
+        f"figures by the clock had to share it, figures by CPU had not. Speeds are the fastest of {TRIES}."
     )
     table = ["| what | figure | aim |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)]
     text = f"# The audit and the policy\n\n{head}\n\n" + "\n".join(table) + "\n"

@@ -110,8 +110,30 @@ async def test_every_call_of_an_operator_is_on_record(operator: httpx2.AsyncClie
     refused = await records(house, event="refused")
 
     assert [record["detail"] for record in told] == ["PUT /admin/v1/tenants/zeta"] * 2
+    assert [record["about"] for record in told] == ['{"weight": 2}', '{"wait": 2}']
+    assert {record["tenant"] for record in told} == {"zeta"}
     assert {record["client"] for record in told} == {"198.51.100.4"}
     assert [record["detail"] for record in refused] == ["1214"]
+
+
+async def test_what_operators_do_to_keys_is_on_record_without_a_secret(
+    operator: httpx2.AsyncClient, house: House
+) -> None:
+    made = (await operator.post("/tenants/zeta/keys", json={"name": "web", "scopes": ["admin"]})).json()
+    rolled = (await operator.post(f"/keys/{made['id']}/roll", json={"overlap_s": 1})).json()
+    brought = "brought.one.of.anothers-secrets", "brought-1.secretsecretsecret"
+    for whole in brought:
+        await operator.post("/tenants/zeta/keys/import", json={"key": whole})
+    big = await operator.post("/tenants/zeta/keys", content=b"x" * (1 << 21))
+
+    told = await records(house, event="admin")
+
+    assert big.status_code == 413
+    assert [record["about"] for record in told if record["detail"] == "key made"] == [made["id"], rolled["id"]]
+    assert any('"admin"' in str(record["about"]) for record in told)
+    assert len(told) == 2 + 2 + len(brought) + 1
+    everything = json.dumps(await records(house))
+    assert not [key for key in (made["key"], rolled["key"], *brought) if key.partition(".")[2] in everything]
 
 
 async def test_operators_search_check_and_erase(

@@ -10,7 +10,7 @@ import pytest
 from server.clients import client_address
 from server.deps import House
 from server.grants import KeyTerms, Scope
-from server.keys import BadKey, KeyKnown
+from server.keys import BadKey, KeyKnown, KeyRing, MasterKeyLost
 from server.settings import GatewaySettings
 from video_jobs.limits import Tenant
 from video_jobs.tenants import BadName
@@ -163,3 +163,26 @@ def test_only_trusted_proxies_name_the_caller(peer: str, forwarded: list[str], f
     trusted = [ip_network(net) for net in GatewaySettings(trusted_proxies="10.0.0.0/8, ::1").trusted_proxies]
 
     assert client_address(request, trusted) == found
+
+
+async def test_a_new_master_key_opens_what_older_ones_sealed_and_takes_it_over(house: House) -> None:
+    old, new, other = (bytes([number]) * 32 for number in range(3))
+    whole = await KeyRing(house.redis, old).create("acme")
+    gone = await KeyRing(house.redis, old).create("acme")
+    key_id, _, secret = whole.partition(".")
+    ring = KeyRing(house.redis, new, [other, old])
+    await ring.revoke(gone.partition(".")[0])
+    with pytest.raises(MasterKeyLost):
+        await KeyRing(house.redis, new).find(key_id)
+    found = await ring.find(key_id)
+    assert found is not None
+    assert found.secret == secret.encode()
+
+    assert await ring.reseal() == (1, [])
+    assert await ring.reseal() == (0, [])
+
+    found = await KeyRing(house.redis, new).find(key_id)
+    assert found is not None
+    assert found.secret == secret.encode()
+    assert await KeyRing(house.redis, new).find(gone.partition(".")[0]) is None
+    assert await KeyRing(house.redis, other).reseal() == (0, [key_id])

@@ -1,7 +1,9 @@
 """Everything of the audit that a process holds, opened from its settings."""
 
 import hmac
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from redis.asyncio import Redis
 
@@ -21,7 +23,17 @@ def signing_key(settings: AuditSettings) -> SigningKey:
     """The same for every gateway, because all of them have the master key."""
     if settings.audit_key_file is not None:
         return SigningKey(secret_file(settings.audit_key_file))
-    return SigningKey(hmac.digest(secret_file(settings.master_key), b"audit signing key", "sha256"))
+    return _derived(secret_file(settings.master_key))
+
+
+def older_keys(paths: Iterable[Path]) -> list[SigningKey]:
+    """Each file as what it may have been: the audit's own key, or the master key that it was derived from."""
+    held = [secret_file(path) for path in paths]
+    return [key for secret in held for key in (SigningKey(secret), _derived(secret))]
+
+
+def _derived(master: bytes) -> SigningKey:
+    return SigningKey(hmac.digest(master, b"audit signing key", "sha256"))
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,7 @@ class AuditOffice:
     log: AuditLog
     key: SigningKey
     sealer: Sealer
+    older: Sequence[SigningKey] = ()
 
     @property
     def trail(self) -> Trail:
@@ -38,10 +51,12 @@ class AuditOffice:
 
     @property
     def trust(self) -> Trust:
-        return Trust([self.key.public], [self.key.mark_key])
+        known = [self.key, *self.older]
+        return Trust([key.public for key in known], [key.mark_key for key in known])
 
 
 def open_audit(settings: AuditSettings, redis: Redis) -> AuditOffice:
     ledger, archive, key = Ledger(redis), open_archive(settings), signing_key(settings)
     terms = SealerTerms(PromptForm(settings.audit_prompts), settings.audit_checkpoint_seconds, settings.audit_backlog)
-    return AuditOffice(ledger, archive, AuditLog(ledger), key, Sealer(ledger, archive, key, terms))
+    older = older_keys(settings.old_key_files)
+    return AuditOffice(ledger, archive, AuditLog(ledger), key, Sealer(ledger, archive, key, terms), older)

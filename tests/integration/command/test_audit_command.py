@@ -16,6 +16,7 @@ from arq.connections import ArqRedis
 from video_jobs import keys
 from video_jobs.audit.log import Origin
 from video_jobs.audit.office import open_audit
+from video_jobs.audit.verify import verify
 from video_jobs.job import Job
 from video_jobs.settings import AuditSettings
 from video_jobs.store import JobStore
@@ -62,6 +63,23 @@ async def test_an_auditor_needs_the_public_key_alone(run: Run, trail: Job) -> No
     assert (await run("audit", "verify", "--public-key", public)).returncode == 0
     wrong = await run("audit", "verify", "--public-key", "00" * 32)
     assert wrong.returncode == 1
+
+
+async def test_a_trail_goes_on_under_a_new_master_key(
+    run: Run, trail: Job, redis_client: ArqRedis, tmp_path: Path
+) -> None:
+    old = (tmp_path / "master.key").rename(tmp_path / "old.key")
+    await JobStore(redis_client).cancel("acme", trail.id)
+    settings = AuditSettings(state=tmp_path, old_key_files=(old,))
+    office = open_audit(settings, redis_client)
+    await redis_client.hset(keys.AUDIT_STATE, "until", 0)
+    await office.sealer.work()
+    await office.sealer.settle()
+
+    assert (await run("audit", "verify")).returncode == 1
+    assert (await run("audit", "verify", "--old-key", str(old))).returncode == 0
+    (chain,) = await office.trail.chains()
+    assert (await verify(office.archive, office.ledger, chain, office.trust)).bad is None
 
 
 async def test_search_finds_by_user_and_writes_safe_csv(run: Run, trail: Job) -> None:
@@ -111,7 +129,9 @@ async def test_users_are_blocked_listed_and_freed_and_it_is_on_record(run: Run, 
     assert (await run("keys", "revoke", made)).returncode == 0
     await run("audit", "erase", "--tenant", "acme", "--user", "nobody-6")
     told = [json.loads(line) for line in (await run("audit", "search", "--event", "admin")).stdout.splitlines()]
-    assert [record["detail"] for record in told] == ["users block", "users lift", "keys create", "keys revoke"]
+    assert [record["detail"] for record in told] == [
+        *("users block", "users lift", "keys create", "key made", "keys revoke")
+    ]
     assert made.partition(".")[2] not in json.dumps(told)
 
 

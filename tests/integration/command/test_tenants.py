@@ -54,10 +54,27 @@ async def test_keys_are_made_rolled_imported_and_revoked(run, redis_url: str) ->
     redis = await open_redis(redis_url)
     audited = [json.loads(line) for line in await redis.lrange(keys.AUDIT, 0, -1)]
     await redis.aclose()
-    calls = ["keys create", "keys roll", "keys import", "keys revoke"]
+    calls = [*("keys create", "key made", "keys roll", "key made", "keys import", "key made", "keys revoke")]
     assert [entry["detail"] for entry in audited] == calls
     assert "@" in audited[0]["key_id"]
+    assert audited[1]["about"] == old.partition(".")[0]
+    assert json.loads(audited[0]["about"])["scope"] == ["read"]
     assert not [key for key in (old, new, WHOLE) if key.partition(".")[2] in str(audited)]
+
+
+def test_a_new_master_key_takes_all_keys_over(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    run("keys", "create", "--tenant", "acme")
+    run("keys", "create", "--tenant", "globex")
+    run("keys", "revoke", run("keys", "create").stdout.strip())
+    old = (tmp_path / "master.key").rename(tmp_path / "old.key")
+    assert "another master key" in run("keys", "create").stderr
+    lost = run("keys", "reseal")
+    assert lost.returncode == 1
+    assert lost.stderr.count("cvx-") == 2
+
+    assert run("keys", "reseal", "--old", str(old)).stderr == "2 keys are sealed under the new master key\n"
+    assert run("keys", "reseal").stderr == "0 keys are sealed under the new master key\n"
+    assert run("keys", "reseal", "--old", str(tmp_path / "none")).returncode == 2
 
 
 def test_mistakes_are_one_line(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
