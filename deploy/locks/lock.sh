@@ -10,9 +10,9 @@ compile() {
 # Lines of this shape are torch's own; the hashed lock leaves them out.
 torch='^(torch|triton|cuda-[a-z]+|nvidia-[a-z0-9-]+)=='
 
-compile --generate-hashes pyproject.toml --output-file deploy/locks/gateway.txt
+compile --generate-hashes --extra tracing pyproject.toml --output-file deploy/locks/gateway.txt
 compile --extra worker pyproject.toml | grep -E "$torch" >deploy/locks/torch-cuda.txt
 grep -E '^torch==' deploy/locks/torch-cuda.txt >deploy/locks/torch-cpu.txt
 mapfile -t left_out < <(sed -E 's/==.*//; s/^/--no-emit-package=/' deploy/locks/torch-cuda.txt)
-compile --generate-hashes --extra worker pyproject.toml "${left_out[@]}" --output-file deploy/locks/worker.txt
+compile --generate-hashes --extra worker --extra tracing pyproject.toml "${left_out[@]}" --output-file deploy/locks/worker.txt
 compile --generate-hashes deploy/locks/build.in --output-file deploy/locks/build.txt

@@ -153,3 +153,11 @@ def test_the_operators_api_is_closed_until_someone_is_named(helm: Helm) -> None:
     assert rule["from"] == ci_values("production")["networkPolicy"]["operators"]
     assert [port["name"] for port in closed.one("Service", "-gateway")["spec"]["ports"]] == ["http"]
     assert [port["name"] for port in closed.one("Service", "-gateway-admin")["spec"]["ports"]] == ["admin"]
+
+
+@pytest.mark.parametrize("component", ["gateway", "worker"])
+def test_a_collector_of_traces_is_reached_only_where_there_is_one(helm: Helm, component: str) -> None:
+    told = {"tracing": {"enabled": True, "endpoint": "http://collector:4318"}}
+
+    assert 4318 in ports(policy(helm.install(overlay(ci_values("minimal"), told)), component)["egress"])
+    assert 4318 not in ports(policy(helm.install(ci_values("minimal")), component)["egress"])

@@ -65,6 +65,7 @@ SENSELESS = {
     "an ingress without a host": ({"publicUrl": "https://a.b", "ingress": {"enabled": True}}, "set ingress.hosts"),
     "a route without a gateway": ({"publicUrl": "https://a.b", "httpRoute": {"enabled": True}}, "httpRoute.parentRefs"),
     "no time to drain": ({"gateway": {"terminationGracePeriodSeconds": 10}}, "at least 17"),
+    "traces for nobody": ({"tracing": {"enabled": True}}, "set tracing.endpoint"),
     "two rewriters": ({"rewriter": {"url": "http://r/v1", "localModel": "/models/r"}}, "set only one of rewriter.url"),
     "pools of one name": ({"pools": [{"name": "a"}, {"name": "a"}]}, "give each its own name"),
     "a pool with the gateway's name": ({"pools": [{"name": "gateway"}]}, "cannot be called gateway"),

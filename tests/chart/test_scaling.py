@@ -1,5 +1,7 @@
 """KEDA counts what the program's own Redis keys hold: the route's queued plus running jobs."""
 
+from base64 import b64decode
+
 import pytest
 from redis.asyncio import Redis
 
@@ -126,3 +128,16 @@ def test_the_trial_valkey_needs_no_words_about_it(helm: Helm) -> None:
 
     assert found["metadata"]["address"] == "rel-cogvideox-server-valkey.video.svc:6379"
     assert found["authenticationRef"]["name"] == rendered.one("TriggerAuthentication")["metadata"]["name"]
+
+
+def test_the_password_that_keda_needs_may_be_a_value(helm: Helm) -> None:
+    redis = {"existingSecret": "", "url": "redis://u:geheim@r:6379/0"}
+    values = {"redis": redis, "keda": {"redis": {"password": "geheim"}}}
+    rendered = helm.install(
+        overlay(overlay(ci_values("minimal"), values), {"poolDefaults": {"autoscaling": {"enabled": True}}})
+    )
+    (said,) = rendered.one("TriggerAuthentication")["spec"]["secretTargetRef"]
+    secret = rendered.one("Secret", said["name"])
+
+    assert (said["parameter"], b64decode(secret["data"][said["key"]])) == ("password", b"geheim")
+    assert triggers(rendered.one("ScaledObject"))["waiting"]["authenticationRef"]

@@ -138,3 +138,13 @@ def test_tenants_reach_running_gateways_as_a_folder(helm: Helm) -> None:
     assert "subPath" not in mount
     assert declared.tenants["studio"].plan in declared.plans
     assert "COGVIDEOX_TENANTS_FILE" not in told(helm.install(ci_values("minimal")), "-gateway")
+
+
+def test_traces_go_where_the_chart_says(helm: Helm) -> None:
+    values = {"tracing": {"enabled": True, "endpoint": "http://collector.monitoring:4318"}}
+    rendered = helm.install(overlay(ci_values("minimal"), values))
+
+    for pod in ("-gateway", "-tiny"):
+        assert told(rendered, pod)["COGVIDEOX_TRACING"] == "true"
+        assert told(rendered, pod)["OTEL_EXPORTER_OTLP_ENDPOINT"] == "http://collector.monitoring:4318"
+    assert "COGVIDEOX_TRACING" not in told(helm.install(ci_values("minimal")), "-gateway")

@@ -127,3 +127,23 @@ def test_other_weights_are_another_job(helm: Helm) -> None:
     after = helm.install(overlay(values, {"weights": {"items": others}})).one("Job")["metadata"]["name"]
 
     assert before != after
+
+
+@pytest.mark.parametrize("kind", ["pvc", "emptyDir"])
+def test_what_fetches_knows_a_proxy_and_the_mirror_s_ca(helm: Helm, kind: str) -> None:
+    mount, volume = {"name": "ca", "mountPath": "/ca"}, {"name": "ca", "configMap": {"name": "corp-ca"}}
+    variable = {"name": "SSL_CERT_FILE", "value": "/ca/ca.crt"}
+    own = {"extraEnv": [variable], "extraVolumes": [volume], "extraVolumeMounts": [mount]}
+    rendered = helm.install(overlay(ci_values("production"), {"modelCache": {"type": kind}, "weights": own}))
+    found = [
+        (container, spec)
+        for _, _, spec in rendered.pods()
+        for container in [*spec["containers"], *spec.get("initContainers", [])]
+        if container["name"] == "fetch-weights"
+    ]
+
+    assert rendered.invalid == []
+    ((container, spec),) = found
+    assert variable in container["env"]
+    assert mount in container["volumeMounts"]
+    assert volume in spec["volumes"]

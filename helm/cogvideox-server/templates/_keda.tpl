@@ -24,6 +24,8 @@
 {{- dict "secret" (printf "%s-valkey" (include "cogvideox.fullname" .)) "key" "password" | toJson -}}
 {{- else if .Values.keda.redis.passwordSecret -}}
 {{- dict "secret" .Values.keda.redis.passwordSecret "key" .Values.keda.redis.passwordKey | toJson -}}
+{{- else if .Values.keda.redis.password -}}
+{{- dict "secret" (include "cogvideox.ownSecret" .) "key" "keda-redis-password" | toJson -}}
 {{- end -}}
 {{- end -}}
 

@@ -54,6 +54,10 @@ COGVIDEOX_STORE: {{ .Values.store.type }}
 {{- if eq .Values.store.type "s3" }}
 {{- include "cogvideox.s3Settings" . }}
 {{- end }}
+{{- if .Values.tracing.enabled }}
+COGVIDEOX_TRACING: "true"
+OTEL_EXPORTER_OTLP_ENDPOINT: {{ .Values.tracing.endpoint | quote }}
+{{- end }}
 {{- if .Values.offline }}
 HF_HUB_OFFLINE: "1"
 TRANSFORMERS_OFFLINE: "1"

@@ -76,6 +76,9 @@
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) }}
 - httpRoute.enabled without a Gateway: set httpRoute.parentRefs.
 {{- end }}
+{{- if and .Values.tracing.enabled (not .Values.tracing.endpoint) }}
+- tracing.enabled without a collector: set tracing.endpoint to its OTLP address over HTTP, for instance http://collector:4318.
+{{- end }}
 {{- if and .Values.rewriter.url .Values.rewriter.localModel }}
 - Two rewriters: set only one of rewriter.url and rewriter.localModel.
 {{- end }}
@@ -160,8 +163,8 @@
 {{- if and (hasPrefix "sentinel:" .Values.redis.url) (not .Values.keda.redis.address) }}
 - KEDA is told of Sentinel by itself: set keda.redis.address (sentinels, separated by commas) and keda.redis.sentinelMaster.
 {{- end }}
-{{- if and .Values.redis.url (contains "@" .Values.redis.url) (not .Values.keda.redis.passwordSecret) }}
-- KEDA takes the password of Redis from a Secret only: set keda.redis.passwordSecret.
+{{- if and .Values.redis.url (contains "@" .Values.redis.url) (not (or .Values.keda.redis.passwordSecret .Values.keda.redis.password)) }}
+- KEDA takes the password of Redis from a Secret only: set keda.redis.passwordSecret, or keda.redis.password.
 {{- end }}
 {{- end -}}
 {{- end -}}

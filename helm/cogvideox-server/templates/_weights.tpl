@@ -35,6 +35,9 @@
     secretName: {{ default (include "cogvideox.ownSecret" .) .Values.weights.token.existingSecret }}
     items: [{key: {{ ternary .Values.weights.token.key "hub-token" (ne .Values.weights.token.existingSecret "") }}, path: token}]
 {{- end }}
+{{- with .Values.weights.extraVolumes }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 {{- end -}}
 
@@ -53,6 +56,9 @@
     {{- if or .root.Values.weights.token.value .root.Values.weights.token.existingSecret }}
     - {name: HF_TOKEN_PATH, value: /run/secrets/hub/token}
     {{- end }}
+    {{- with .root.Values.weights.extraEnv }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
   resources: {{- toYaml .root.Values.weights.resources | nindent 4 }}
   volumeMounts:
     - name: weights
@@ -67,6 +73,9 @@
     - name: hub-token
       mountPath: /run/secrets/hub
       readOnly: true
+    {{- end }}
+    {{- with .root.Values.weights.extraVolumeMounts }}
+    {{- toYaml . | nindent 4 }}
     {{- end }}
 {{- end -}}
 

@@ -28,7 +28,9 @@ def asked(*extras: str) -> list[Requirement]:
     return [Requirement(line) for line in lines]
 
 
-@pytest.mark.parametrize(("names", "extras"), [(["gateway"], []), (["worker", "torch-cuda"], ["worker"])])
+@pytest.mark.parametrize(
+    ("names", "extras"), [(["gateway"], ["tracing"]), (["worker", "torch-cuda"], ["worker", "tracing"])]
+)
 def test_every_dependency_is_locked_within_its_range(names: list[str], extras: list[str]) -> None:
     held = {package: versions for name in names for package, versions in locked(name).items()}
     for requirement in asked(*extras):
