@@ -14,7 +14,6 @@ COPY video_jobs video_jobs
 COPY server server
 COPY gpu_worker gpu_worker
 COPY cogvideox_server cogvideox_server
-COPY tiny_model tiny_model
 RUN /opt/tools/bin/pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/tools/bin/pip --python /opt/venv/bin/python install --quiet --no-index --no-deps /wheels/*.whl \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o /opt/venv/sbom.cdx.json /opt/venv/bin/python

@@ -23,13 +23,14 @@ RUN python3 -m venv /opt/tools \
     && python3 -m venv --without-pip /opt/venv \
     && /opt/tools/bin/pip --python /opt/venv/bin/python install --quiet --no-cache-dir --no-deps ${TORCH_INDEX:+--index-url "${TORCH_INDEX}"} -r "locks/torch-${TORCH}.txt"
 # Its own layer: torch changes seldom, and is most of the image.
-RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --quiet --no-cache-dir --require-hashes --no-deps -r locks/worker.txt
+RUN /opt/tools/bin/pip --python /opt/venv/bin/python install --quiet --no-cache-dir --require-hashes --no-deps -r locks/worker.txt \
+    && { /opt/venv/bin/python -c 'import torch' \
+    || { echo "This torch wants CUDA packages that TORCH=${TORCH} leaves out: set TORCH_INDEX to an index of CPU builds." >&2; exit 1; }; }
 COPY pyproject.toml README.md LICENSE ./
 COPY video_jobs video_jobs
 COPY server server
 COPY gpu_worker gpu_worker
 COPY cogvideox_server cogvideox_server
-COPY tiny_model tiny_model
 RUN /opt/tools/bin/pip wheel --quiet --no-cache-dir --no-deps --no-build-isolation --wheel-dir /wheels . \
     && /opt/tools/bin/pip --python /opt/venv/bin/python install --quiet --no-index --no-deps /wheels/*.whl \
     && /opt/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o /opt/venv/sbom.cdx.json /opt/venv/bin/python

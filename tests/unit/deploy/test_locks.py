@@ -60,11 +60,11 @@ def test_the_gateway_locks_the_versions_of_the_worker() -> None:
 
 
 @pytest.mark.parametrize("name", ["gateway", "worker"])
-def test_images_are_built_from_every_package(name: str) -> None:
+def test_images_are_built_from_the_packages_of_the_wheel_and_no_others(name: str) -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     packages = project["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    lines = (ROOT / "deploy" / f"{name}.Dockerfile").read_text().splitlines()
+    text = (ROOT / "deploy" / f"{name}.Dockerfile").read_text()
     seen = (ROOT / ".dockerignore").read_text().splitlines()
 
-    assert [package for package in packages if f"COPY {package} {package}" not in lines] == []
+    assert sorted(re.findall(r"^COPY (\w+) \1$", text, re.M)) == sorted(packages)
     assert [package for package in packages if f"!{package}" not in seen] == []
