@@ -7,7 +7,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-GRACE_SECONDS, MAX_BACKOFF_SECONDS, SETTLED_SECONDS = 30.0, 30.0, 10.0
+# A worker drains for 25 s; gateway and Redis need a moment each.
+GRACE_SECONDS, TURN_SECONDS = 30.0, 2.0
+MAX_BACKOFF_SECONDS, SETTLED_SECONDS = 30.0, 10.0
 
 
 @dataclass
@@ -55,14 +57,14 @@ class Supervisor:
                 child.restart_at = None
 
     def stop(self, is_urgent: Callable[[], bool]) -> None:
-        """End all children, the last started first, those of one name together; each turn has half the time left."""
+        """End all children, the last started first, those of one name together; but for a moment for each turn after it, a turn has all the time."""
         names = list(dict.fromkeys(child.name for child in reversed(self._children)))
         started = time.monotonic()
         for turn, name in enumerate(names, 1):
             running = [child for child in self._children if child.name == name and child.process.poll() is None]
             for child in running:
                 child.process.terminate()
-            self._wait(running, is_urgent, started + GRACE_SECONDS * (1 - 0.5**turn))
+            self._wait(running, is_urgent, started + GRACE_SECONDS - TURN_SECONDS * (len(names) - turn))
 
     def _wait(self, children: list[Watched], is_urgent: Callable[[], bool], deadline: float) -> None:
         while any(child.process.poll() is None for child in children):
