@@ -57,7 +57,7 @@ class Supervisor:
                 child.restart_at = None
 
     def stop(self, is_urgent: Callable[[], bool]) -> None:
-        """End all children, the last started first, those of one name together; but for a moment for each turn after it, a turn has all the time."""
+        """End all children, the last started first, those of one name together; the first turn has most of the time."""
         names = list(dict.fromkeys(child.name for child in reversed(self._children)))
         started = time.monotonic()
         for turn, name in enumerate(names, 1):
