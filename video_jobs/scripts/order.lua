@@ -124,6 +124,16 @@ local function preferred(id, held)
   return id
 end
 
+-- What starts in one lane counts in the others that the tenant waits in: several classes are no second share.
+local function charge_lanes(job)
+  for _, lane in ipairs(redis.call('SMEMBERS', named('lanes', job.tenant))) do
+    if lane ~= job.lane and string.sub(lane, 1, -3) == job.line then
+      redis.call('HINCRBYFLOAT', named('virtual', lane), job.tenant, job.cost / weight(job.tenant))
+      seat(lane, job.tenant)
+    end
+  end
+end
+
 -- The tenant is charged when its job starts, and only the first time.
 local function start_turn(id)
   local job = job_of(id)
@@ -134,6 +144,7 @@ local function start_turn(id)
     redis.call('HSET', RECORD .. id, 'turn', redis.call('INCR', TENANCY .. 'turn-seq'))
     redis.call('HSET', TENANCY .. 'round', job.place, job.round)
     redis.call('ZREMRANGEBYSCORE', named('rounds', job.place), '-inf', job.round)
+    charge_lanes(job)
   end
   leave(id)
   if not job.turn then keep_pace(job) end

@@ -55,6 +55,16 @@ async def test_tenants_share_by_weight_in_device_seconds(store: JobStore, new_jo
     assert seconds["heavy"] / seconds["long"] == pytest.approx(3, rel=0.15)
 
 
+async def test_a_second_class_is_no_second_share(store: JobStore, new_job: NewJob) -> None:
+    await accept(store, *(new_job(tenant="sly", priority=priority) for priority in (1, 2) for _ in range(100)))
+    await accept(store, *(new_job(tenant="plain", priority=1) for _ in range(150)))
+
+    started = await starts(store, 170)
+
+    assert sum(job.priority == 2 for job in started) == 10, "and no class starves"
+    assert sum(job.tenant == "sly" for job in started) == pytest.approx(85, abs=2)
+
+
 async def test_time_away_is_no_credit(store: JobStore, new_job: NewJob) -> None:
     await accept(store, new_job(tenant="early"), *(new_job(tenant="busy") for _ in range(50)))
     await starts(store, 30)
