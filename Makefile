@@ -23,7 +23,7 @@ up: $(INSTALLED)  ## Run gateway, worker, Redis and storage with the tiny model
 	$(BIN)/cogvideox-server up $(ARGS)
 
 test: $(INSTALLED)  ## Run the whole suite; ARGS='-k name' narrows it
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --dist loadgroup $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 4 --no-loadscope-reorder $(ARGS)
 
 coverage: $(INSTALLED)  ## The same, with what it covered
 	$(MAKE) test ARGS="--cov --cov-branch --cov-report=term:skip-covered $(ARGS)"

@@ -14,6 +14,8 @@ from arq.connections import ArqRedis
 from cogvideox_server.redis import redis_binary
 from video_jobs.queue import open_redis
 
+ON_THE_SERVICE = {f"tests/e2e/test_{name}.py" for name in ("sdks", "painting", "up", "jobs_command")}
+
 
 @pytest.fixture(scope="session")
 def redis_socket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -57,12 +59,22 @@ def _wait_for(path: Path) -> None:
     raise RuntimeError(f"no Redis at {path}")
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that none is left to run alone at the end."""
+    items.sort(key=lambda item: not {"e2e", "faults"} & set(item.path.parts))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """Side by side by file; but all that needs the one running service goes to one process, which starts it once."""
-    for item in items:
-        needs_service = "e2e" in item.path.parts and "service" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("service" if needs_service else str(item.path)))
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return "the service" if file in ON_THE_SERVICE else file
+
+    return ByFile(config, log)
 
 
 @pytest.hookimpl(trylast=True)

@@ -12,8 +12,6 @@ import av
 import pytest
 from PIL import Image
 
-from tests.sdks import sdk_python
-
 pytestmark = [pytest.mark.e2e, pytest.mark.worker, pytest.mark.timeout(400)]
 
 RABBIT = "比得兔开小汽车，游走在马路上，脸上的表情充满开心喜悦。"
@@ -63,16 +61,6 @@ def test_unmodified_sdk_gets_what_it_asked_for(sdk: tuple[str, Path], service: A
     if sdk[0] == "zai":
         asked = {task: asked[task] for task in ("text", "image")}
     assert_served(sdk, service, asked)
-
-
-def test_the_same_on_a_real_redis_and_s3(outer_service: Any, image_url: str) -> None:
-    asked = requests(image_url)
-    asked["text"]["size"] = asked["image"]["size"] = "1280x960"
-
-    assert_served(("zhipuai", sdk_python("zhipuai")), outer_service, asked)
-
-    assert outer_service.ready["pids"]["redis"] is None
-    assert not list(Path(outer_service.ready["state"]).glob("results/**/*.mp4"))
 
 
 def assert_served(sdk: tuple[str, Path], service: Any, asked: dict[str, Any]) -> None:

@@ -204,7 +204,9 @@ def planted(gateway: Gateway) -> list[str]:
     place = f"{gateway.api}/videos/generations"
 
     def task(prompt: str, headers: dict[str, str]) -> str:
-        return str(requests.post(place, json={"model": "cogvideox-2", "prompt": prompt}, headers=headers).json()["id"])
+        reply = requests.post(place, json={"model": "cogvideox-2", "prompt": prompt}, headers=headers)
+        assert reply.ok, reply.text
+        return str(reply.json()["id"])
 
     tasks = [task(prompt, own) for prompt in ("a cat", "please fail") * 4]
     requests.delete(f"{gateway.api}/async-result/{tasks[-1]}", headers=own)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.fuzz.campaign import Campaign
 from tests.gateway import Gateway
@@ -15,6 +16,8 @@ CASES = 1000
 
 @pytest.fixture(scope="module")
 def gateway(redis_socket: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
+    with redis.Redis(unix_socket_path=str(redis_socket)) as client:
+        client.flushall()
     address = f"unix://{redis_socket}"
     with Gateway(address, tmp_path_factory.mktemp("gateway")) as running, stand_in_worker(running, render_s=0.3):
         yield running
