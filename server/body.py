@@ -17,7 +17,7 @@ LARGE_BODY_BYTES = 256 * 1024
 # Parsing, hashing and decoding a body of 7 MiB takes five times its size.
 LARGE_AT_ONCE, LARGE_OF_ONE_TENANT, TURN_SECONDS = 4, 2, 120.0
 MAX_SPOOLED_BYTES = 2 * 1024**3
-HALF_LETTER = re.compile(rb"\\u[dD][89a-fA-F]")
+HALF_LETTER = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 class Bodies:
@@ -79,10 +79,14 @@ class Bodies:
 
 def parse(raw: bytes) -> dict[str, Any]:
     try:
-        body = json.loads(raw.decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_unique)
-        if HALF_LETTER.search(raw):
-            # A half without its other half is no text: neither Redis nor an answer could hold it.
-            json.dumps(body, ensure_ascii=False).encode()
+        text = raw.decode("utf-8-sig")
+        # One emoji makes text of four bytes a letter: nothing else of a large body is held beside it.
+        del raw
+        may_hold_halves = HALF_LETTER.search(text) is not None
+        body = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique)
+        del text
+        if may_hold_halves:
+            _refuse_halves(body)
     except (ValueError, RecursionError) as exc:
         raise Refusal("1210", detail="json") from exc
     if not isinstance(body, dict):
@@ -108,6 +112,21 @@ def _whole(spool: IO[bytes]) -> bytes:
     raw = spool.read()
     spool.close()
     return raw
+
+
+def _refuse_halves(body: Any) -> None:
+    """Half a letter is no text: neither Redis nor an answer could hold it."""
+    left = [body]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            # What is ASCII, a picture above all, is not copied for this.
+            if not value.isascii():
+                value.encode()
+        elif isinstance(value, dict):
+            left.extend((*value, *value.values()))
+        elif isinstance(value, list):
+            left.extend(value)
 
 
 def _refuse_constant(name: str) -> None:

@@ -53,16 +53,16 @@ def head_of(key: str, size: int | None = None, method: str = "POST", path: str =
 
 def body_of(size: int, **fields: Any) -> bytes:
     """A request that is exactly so large."""
-    raw = json.dumps({"model": "cogvideox-2", "prompt": "a cat", **fields}).encode()
+    raw = json.dumps({"model": "cogvideox-2", "prompt": "a cat", **fields}, ensure_ascii=False).encode()
     return raw + b" " * (size - len(raw))
 
 
 def picture_body(size: int) -> bytes:
-    """A request of that size whose size comes from a whole picture of noise."""
+    """A request of that size whose size comes from a whole picture of noise. One emoji makes every letter wide."""
     side = int(((min(size * 3 / 4, MAX_IMAGE) - 20_000) / 3) ** 0.5)
     out = io.BytesIO()
     Image.frombytes("RGB", (side, side), os.urandom(side * side * 3)).save(out, "PNG", compress_level=0)
-    return body_of(size, image_url=base64.b64encode(out.getvalue()).decode())
+    return body_of(size, prompt="一只猫 😀", image_url=base64.b64encode(out.getvalue()).decode())
 
 
 async def post_together(gateway: Gateway, count: int, body: bytes) -> Counter[int]:
