@@ -14,12 +14,16 @@ from cogvideox_server.operator import operator
 from cogvideox_server.redis import find_redis
 
 if TYPE_CHECKING:
-    from video_jobs.audit.ledger import Erasure
+    from redis.asyncio import Redis
+
+    from video_jobs.audit.archive import Archive
+    from video_jobs.audit.ledger import Erasure, Ledger
     from video_jobs.audit.office import AuditOffice
     from video_jobs.audit.search import Query
     from video_jobs.audit.verify import Report, Trust
+    from video_jobs.settings import AuditSettings
 
-ERASE_SECONDS = 120.0
+ERASE_SECONDS, DAY_SECONDS = 120.0, 86_400
 
 
 def audit(args: argparse.Namespace) -> int:
@@ -30,44 +34,60 @@ async def _act(args: argparse.Namespace) -> int:
     from redis.exceptions import RedisError
 
     try:
-        async with _office(args) as office:
-            return await ACTIONS[args.action](office, args)
+        async with _opened(args) as (settings, redis):
+            return await ACTIONS[args.action](settings, redis, args)
     except RedisError as error:
         return _fail(f"Redis cannot be reached: {error}; --offline reads the exported files alone")
-    except (OSError, ValueError, TimeoutError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         return _fail(str(error))
 
 
 @contextlib.asynccontextmanager
-async def _office(args: argparse.Namespace) -> "AsyncIterator[AuditOffice]":
-    from video_jobs.audit.office import open_audit
+async def _opened(args: argparse.Namespace) -> "AsyncIterator[tuple[AuditSettings, Redis]]":
     from video_jobs.queue import lazy_redis
     from video_jobs.settings import AuditSettings, QueueSettings, read_settings
 
     settings = read_settings(AuditSettings)
     settings = settings.model_copy(update={"state": args.state} if args.state else {})
-    for path in getattr(args, "old_key", []):
-        if not path.is_file():
-            raise ValueError(f"{path} is not there")
-    held = settings.audit_key_file or settings.master_key
-    if not held.is_file():
-        raise ValueError(f"{held} is not there: name the state folder, or COGVIDEOX_MASTER_KEY_FILE")
     named = read_settings(QueueSettings).redis_url.get_secret_value()
     redis = lazy_redis(find_redis(args.redis_url, settings.state) or named)
     try:
-        yield open_audit(settings, redis)
+        yield settings, redis
     finally:
         await redis.aclose()
 
 
-async def _verify(office: "AuditOffice", args: argparse.Namespace) -> int:
+def _office(settings: "AuditSettings", redis: "Redis") -> "AuditOffice":
+    """With the key that seals: a machine without it must not make another one."""
+    from video_jobs.audit.office import open_audit
+
+    held = settings.audit_key_file or settings.master_key
+    if not held.is_file():
+        raise ValueError(f"{held} is not there: name the state folder, or COGVIDEOX_MASTER_KEY_FILE")
+    return open_audit(settings, redis)
+
+
+def _trail(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> "tuple[Archive, Ledger | None]":
+    """What is read needs no key."""
+    from video_jobs.audit.archive import open_archive
+    from video_jobs.audit.ledger import Ledger
+
+    return open_archive(settings), None if args.offline else Ledger(redis)
+
+
+async def _verify(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> int:
     """Every chain, the oldest first; exit 1 if anything is wrong."""
     from video_jobs.audit.reader import Trail
-    from video_jobs.audit.verify import verify
+    from video_jobs.audit.verify import Bad, Report, verify
 
-    ledger, trust = None if args.offline else office.ledger, _trust(office, args)
-    chains = await Trail(office.archive, ledger).chains()
-    reports = [await verify(office.archive, ledger, chain, trust, args.first) for chain in chains]
+    (archive, ledger), trust = _trail(settings, redis, args), _trust(settings, redis, args)
+    anchors = [_anchor(text) for text in args.anchor]
+    chains = await Trail(archive, ledger).chains()
+    gone = sorted({chain for chain, _, _ in anchors if chain} - set(chains))
+    reports = [Report(chain, 0, 0, None, 0, Bad(args.first, "the whole chain is gone")) for chain in gone]
+    for chain in chains:
+        kept = {seq: value for named, seq, value in anchors if named in ("", chain)}
+        reports.append(await verify(archive, ledger, chain, trust._replace(anchors=kept), args.first))
     for report in reports:
         print(json.dumps(_told(report)) if args.json else _line(report))
     if not reports:
@@ -75,24 +95,28 @@ async def _verify(office: "AuditOffice", args: argparse.Namespace) -> int:
     return 1 if any(report.bad for report in reports) else 0
 
 
-def _trust(office: "AuditOffice", args: argparse.Namespace) -> "Trust":
+def _trust(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> "Trust":
     """With public keys alone nothing secret is used, as an auditor would check."""
     from video_jobs.audit.office import older_keys
     from video_jobs.audit.verify import Trust
 
-    anchors = dict(_anchor(text) for text in args.anchor)
     if args.public_key:
-        return Trust([bytes.fromhex(text) for text in args.public_key], [], anchors)
-    older, trust = older_keys(args.old_key), office.trust
+        return Trust([bytes.fromhex(text) for text in args.public_key], [])
+    for path in args.old_key:
+        if not path.is_file():
+            raise ValueError(f"{path} is not there")
+    older, trust = older_keys(args.old_key), _office(settings, redis).trust
     publics, marks = [key.public for key in older], [key.mark_key for key in older]
-    return Trust(trust.public_keys + publics, trust.mark_keys + marks, anchors)
+    return Trust(trust.public_keys + publics, trust.mark_keys + marks)
 
 
-def _anchor(text: str) -> tuple[int, str]:
-    seq, _, value = text.partition(":")
-    if not seq.isdigit() or len(value) != 64:
-        raise ValueError(f"{text} is not SEQ:HASH, as checkpoints have it")
-    return int(seq), value
+def _anchor(text: str) -> tuple[str, int, str]:
+    """Of which chain, or of any; which record; the chain's value there."""
+    chain, _, rest = text.rpartition(":")[0].rpartition(":")
+    value = text.rpartition(":")[2]
+    if not (rest.isascii() and rest.isdigit()) or len(value) != 64:
+        raise ValueError(f"{text} is not CHAIN:SEQ:HASH or SEQ:HASH, as checkpoints have it")
+    return chain, int(rest), value
 
 
 def _told(report: "Report") -> dict[str, object]:
@@ -117,13 +141,13 @@ def _line(report: "Report") -> str:
     return f"{report.chain_id}: {report.records} records are whole; {proof}; content of {report.erased} is erased"
 
 
-async def _search(office: "AuditOffice", args: argparse.Namespace) -> int:
+async def _search(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> int:
     from video_jobs.audit.reader import Trail
     from video_jobs.audit.search import search
     from video_jobs.audit.sheet import AuditSheet
     from video_jobs.sheet import visible
 
-    trail = Trail(office.archive, None if args.offline else office.ledger)
+    trail = Trail(*_trail(settings, redis, args))
     sheet = AuditSheet(sys.stdout) if args.csv else None
     async for record in search(trail, _query(args)):
         if sheet:
@@ -141,12 +165,13 @@ def _query(args: argparse.Namespace) -> "Query":
     return Query.model_validate({name: value for name, value in (named | times).items() if value is not None})
 
 
-async def _erase(office: "AuditOffice", args: argparse.Namespace) -> int:
+async def _erase(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> int:
     """Asks the sealer, and is the sealer itself should no gateway be running."""
     from video_jobs.audit.ledger import Erasure
 
+    office = _office(settings, redis)
     if args.jobs:
-        print(await _forget_jobs(office, args), file=sys.stderr)
+        print(await _forget_jobs(settings, redis, args), file=sys.stderr)
     wanted = Erasure(id=secrets.token_hex(8), tenant=args.tenant, user_id=args.user, by=operator())
     await office.ledger.ask_to_erase(wanted)
     try:
@@ -158,7 +183,7 @@ async def _erase(office: "AuditOffice", args: argparse.Namespace) -> int:
     except TimeoutError as exc:
         raise ValueError(f"not done in {ERASE_SECONDS:.0f} s, and still wanted: the gateways' logs say why") from exc
     print(f"erased the content of {told} about {args.user} of {args.tenant}; the records stay", file=sys.stderr)
-    if not args.jobs and (held := await _count_jobs(office, args)):
+    if not args.jobs and (held := await _count_jobs(redis, args)):
         print(f"{held} jobs of theirs still hold their prompt; --jobs ends that for those that ended", file=sys.stderr)
     return 0
 
@@ -175,27 +200,23 @@ async def _erased(office: "AuditOffice", wanted: "Erasure") -> str:
         return "".join([str(record["detail"]) async for record in records if record.get("erasure") == wanted.id])
 
 
-async def _forget_jobs(office: "AuditOffice", args: argparse.Namespace) -> str:
+async def _forget_jobs(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> str:
     from video_jobs.results import open_results
-    from video_jobs.settings import StoreSettings, read_settings
     from video_jobs.store import JobStore
     from video_jobs.sweeper import Sweeper
 
-    settings = read_settings(StoreSettings)
-    settings = settings.model_copy(update={"state": args.state} if args.state else {})
-    sweeper = Sweeper(JobStore(office.ledger.redis), open_results(settings), 0)
-    ended, open_ones = await sweeper.sweep_user(args.tenant, args.user)
-    return f"forgot {ended} jobs and their videos" + (f"; {open_ones} have not ended" if open_ones else "")
+    ended, left = await Sweeper(JobStore(redis), open_results(settings), 0).sweep_user(args.tenant, args.user)
+    return f"forgot {ended} jobs and their videos" + (f"; {left} have not ended" if left else "")
 
 
-async def _count_jobs(office: "AuditOffice", args: argparse.Namespace) -> int:
+async def _count_jobs(redis: "Redis", args: argparse.Namespace) -> int:
     from video_jobs.store import JobStore
 
-    return len(await JobStore(office.ledger.redis).of_user(args.tenant, args.user))
+    return len(await JobStore(redis).of_user(args.tenant, args.user))
 
 
-async def _key(office: "AuditOffice", args: argparse.Namespace) -> int:
-    print(office.key.public.hex())
+async def _key(settings: "AuditSettings", redis: "Redis", args: argparse.Namespace) -> int:
+    print(_office(settings, redis).key.public.hex())
     return 0
 
 
@@ -205,7 +226,8 @@ def moment(text: str | None, is_end: bool = False) -> int | None:
         return None
     try:
         day = date.fromisoformat(text)
-        at = datetime.combine(day + timedelta(days=int(is_end)), time(), UTC)
+        at = datetime.combine(day, time(), UTC)
+        return round(at.timestamp() + DAY_SECONDS * is_end) * 1000
     except ValueError:
         at = datetime.fromisoformat(text)
         at = at if at.tzinfo else at.replace(tzinfo=UTC)
@@ -217,7 +239,7 @@ def _fail(why: str) -> int:
     return 1
 
 
-ACTIONS: "dict[str, Callable[[AuditOffice, argparse.Namespace], Awaitable[int]]]" = {
+ACTIONS: "dict[str, Callable[[AuditSettings, Redis, argparse.Namespace], Awaitable[int]]]" = {
     "verify": _verify,
     "search": _search,
     "erase": _erase,

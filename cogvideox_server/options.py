@@ -149,7 +149,11 @@ def add_audit(parser: argparse.ArgumentParser, kind: type[argparse.ArgumentParse
         "--first", type=int, default=1, metavar="SEQ", help="begin there: older segments were given away"
     )
     verify.add_argument(
-        "--anchor", action="append", default=[], metavar="SEQ:HASH", help="a checkpoint kept elsewhere; may be repeated"
+        "--anchor",
+        action="append",
+        default=[],
+        metavar="[CHAIN:]SEQ:HASH",
+        help="a checkpoint kept elsewhere; may be repeated",
     )
     verify.add_argument(
         "--public-key", action="append", default=[], metavar="HEX", help="believe this key alone, as an auditor would"

@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -73,7 +73,7 @@ def seconds(text: str) -> float:
 def moment(text: str) -> int:
     """Seconds of the epoch: the end of a day, or so long from now."""
     try:
-        return int((datetime.combine(day(text), datetime.min.time(), UTC) + timedelta(days=1)).timestamp())
+        return int(datetime.combine(day(text), datetime.min.time(), UTC).timestamp()) + UNITS["d"]
     except argparse.ArgumentTypeError:
         return int(datetime.now(UTC).timestamp() + seconds(text))
 

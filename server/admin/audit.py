@@ -46,14 +46,18 @@ async def search_audit(
     named = {"tenant": tenant, "user_id": user, "task_id": task, "event": event}
     query = Query(since_ms=since_ms, until_ms=until_ms, **{name: text or None for name, text in named.items()})
     found: list[dict[str, Any]] = []
+    most = min(max(1, limit), MOST)
     async with contextlib.aclosing(search(house.audit.trail, query)) as records:
         async for record in records:
             found.append(record)
-            if len(found) >= min(max(1, limit), MOST):
+            if len(found) > most:
                 break
+    has_more = len(found) > most
     if format == "csv":
-        return PlainTextResponse(_sheet(found), media_type="text/csv")
-    return JSONResponse({"records": found})
+        return PlainTextResponse(
+            _sheet(found[:most]), media_type="text/csv", headers={"Has-More": "true"} if has_more else {}
+        )
+    return JSONResponse({"records": found[:most], "has_more": has_more})
 
 
 @router.get("/audit/verify")

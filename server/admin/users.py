@@ -14,12 +14,14 @@ from video_jobs.policy.users import Measure, Restriction
 
 router = APIRouter()
 
+LATEST_MS = 1 << 52
+
 
 class Wanted(Closed):
     user_id: str = Field(min_length=1, max_length=128)
     measure: Measure
     reason: str = Field(min_length=1, max_length=500)
-    until_ms: int | None = Field(default=None, gt=0)
+    until_ms: int | None = Field(default=None, gt=0, lt=LATEST_MS)
     per_minute: int = Field(default=1, ge=1)
 
 

@@ -145,6 +145,9 @@ async def test_operators_search_check_and_erase(
     assert "'=cmd" in sheet
     assert (await operator.get("/audit", params={"user": "user-1"})).json()["records"][0]["prompt"].startswith("=cmd")
     assert (await operator.get("/audit/verify")).json()["ok"]
+    cut = await operator.get("/audit", params={"limit": 1})
+    assert (len(cut.json()["records"]), cut.json()["has_more"]) == (1, True)
+    assert (await operator.get("/audit", params={"limit": 1, "format": "csv"})).headers["has-more"] == "true"
 
     await operator.post("/audit/erase", json={"tenant": "acme", "user_id": "user-1"})
     await house.audit.sealer.settle()

@@ -57,12 +57,28 @@ async def test_a_whole_trail_is_told_and_a_changed_one_is_located(run: Run, trai
     assert "BAD at record 1: altered" in said.stdout
 
 
-async def test_an_auditor_needs_the_public_key_alone(run: Run, trail: Job) -> None:
+async def test_an_auditor_needs_the_public_key_alone(run: Run, trail: Job, tmp_path: Path) -> None:
     public = (await run("audit", "key")).stdout.strip()
 
+    (tmp_path / "master.key").unlink()
     assert (await run("audit", "verify", "--public-key", public)).returncode == 0
+    assert (await run("audit", "search", "--user", "user-1")).stdout.count("\n") == 1
     wrong = await run("audit", "verify", "--public-key", "00" * 32)
     assert wrong.returncode == 1
+    assert list(tmp_path.glob("*.key")) == [], "no key is made where one only reads"
+
+
+async def test_a_chain_that_somebody_remembers_cannot_be_gone(run: Run, trail: Job, redis_client: ArqRedis) -> None:
+    told = json.loads((await run("audit", "verify", "--json")).stdout)
+    anchor = f"{told['chain_id']}:1:{told['signed']['chain']}"
+    assert (await run("audit", "verify", "--anchor", anchor)).returncode == 0
+    await redis_client.flushall()
+    await JobStore(redis_client).pause("*", "operator")
+    await run("audit", "erase", "--tenant", "acme", "--user", "nobody")
+
+    both = await run("audit", "verify", "--anchor", anchor)
+    assert (both.returncode, both.stdout.count("BAD")) == (1, 1)
+    assert (await run("audit", "verify", "--anchor", "x:1")).returncode == 1
 
 
 async def test_a_trail_goes_on_under_a_new_master_key(
@@ -89,6 +105,7 @@ async def test_search_finds_by_user_and_writes_safe_csv(run: Run, trail: Job) ->
     (row,) = csv.DictReader(io.StringIO(sheet))
     assert (row["prompt"], row["client"], row["user_id"]) == ("'=1+1", "192.0.2.1", "user-1")
     assert (await run("audit", "search", "--since", "2020-01-01", "--until", "2020-01-02")).stdout == ""
+    assert (await run("audit", "search", "--since", "2020-01-01", "--until", "9999-12-31")).stdout != ""
 
 
 async def test_erase_works_without_a_gateway_and_the_trail_still_holds(run: Run, trail: Job) -> None:

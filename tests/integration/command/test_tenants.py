@@ -64,9 +64,10 @@ async def test_keys_are_made_rolled_imported_and_revoked(run, redis_url: str) ->
 
 def test_a_new_master_key_takes_all_keys_over(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     run("keys", "create", "--tenant", "acme")
-    run("keys", "create", "--tenant", "globex")
+    run("keys", "create", "--tenant", "globex", "--expires", "9999-12-31")
     run("keys", "revoke", run("keys", "create").stdout.strip())
     old = (tmp_path / "master.key").rename(tmp_path / "old.key")
+    assert run("keys", "list").stdout.count("cvx-") == 3
     assert "another master key" in run("keys", "create").stderr
     lost = run("keys", "reseal")
     assert lost.returncode == 1
