@@ -10,8 +10,10 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKLCogVideoX, CogVideoXTransformer3DModel
+from diffusers.utils import logging as diffusers_logging
 from tqdm import tqdm
 from transformers import AutoTokenizer, T5EncoderModel
+from transformers.utils import logging as transformers_logging
 
 from gpu_worker.engine.built_in import BUILT_IN, built_in_folder
 from gpu_worker.engine.memory import GB, Place, choose_preset, with_text
@@ -36,6 +38,13 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def _no_bars_in_logs() -> None:
+    """The libraries draw theirs whoever reads: between lines of JSON they are noise."""
+    if not sys.stderr.isatty():
+        transformers_logging.disable_progress_bar()
+        diffusers_logging.disable_progress_bar()
+
+
 def load_model(
     name: str,
     models: Path,
@@ -48,6 +57,7 @@ def load_model(
 
     `text` is where the text encoder works, if not where the memory preset has it; a follower needs `none`.
     """
+    _no_bars_in_logs()
     has_text = text != "none"
     preset = with_text(choose_preset(memory, free_bytes(device)), text if has_text else "auto")
     logger.info("memory preset", extra={"preset": preset.name, "free_gb": round((free_bytes(device) or 0) / GB, 1)})

@@ -158,3 +158,10 @@ def test_weights_other_than_the_catalogue_names_are_refused(models: Path) -> Non
     check_checksum(model, tiny.model_copy(update={"weights_checksum": model.checksum}))
     with pytest.raises(ModelUnavailable, match="catalogue names"):
         check_checksum(model, tiny.model_copy(update={"weights_checksum": "0" * 64}))
+
+
+def test_loading_writes_no_bars_into_the_log(models: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    load_model("tiny-random", models, pick_device("cpu"))
+
+    said = capfd.readouterr()
+    assert (said.out, said.err) == ("", "")
