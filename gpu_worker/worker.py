@@ -12,7 +12,9 @@ from typing import Any
 
 from arq.connections import ArqRedis
 from arq.worker import Worker, func
+from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gpu_worker.lease import LeaseEnd
 from gpu_worker.metrics import WorkerMetrics
@@ -26,7 +28,7 @@ from video_jobs.reaper import run_reaper
 from video_jobs.verdicts import Charge
 from video_jobs.workers import WorkerRegistry
 
-ANNOUNCE_EVERY_SECONDS, NAP_SECONDS, REDIS_PAUSE_SECONDS = 5.0, 2.0, 0.2
+ANNOUNCE_EVERY_SECONDS, NAP_SECONDS, QUIET_SECONDS, REDIS_PAUSE_SECONDS = 5.0, 2.0, 5.0, 0.2
 MAX_JOBS = 3
 """One renders; the clips before it may still be finished and uploaded."""
 
@@ -189,10 +191,22 @@ class VideoWorker(Worker):  # type: ignore[misc]
             try:
                 async with self.pool.pubsub() as heard:
                     await heard.subscribe(keys.CANCELS)
-                    async for message in heard.listen():
-                        self._cancel(message)
+                    await self._hears(heard)
             except (RedisError, OSError):
                 await asyncio.sleep(REDIS_PAUSE_SECONDS)
+
+    async def _hears(self, heard: PubSub) -> None:
+        """Until the connection is lost. After a while without news a ping tells; it also keeps the way open."""
+        is_asked = False
+        while True:
+            message = await heard.get_message(timeout=QUIET_SECONDS)
+            if message is not None:
+                self._cancel(message)
+            elif is_asked:
+                raise RedisTimeoutError("no answer to a ping")
+            else:
+                await heard.ping()
+            is_asked = message is None
 
     def _cancel(self, message: dict[str, Any]) -> None:
         if message["type"] == "message" and (run := self.runs.get(message["data"].decode())):

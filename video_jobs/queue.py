@@ -32,7 +32,9 @@ def to_json(value: dict[str, Any]) -> bytes:
 async def open_redis(url: str) -> ArqRedis:
     """Connect, or raise once a few tries have failed. arq's default is pickle, which would run what Redis holds."""
     retry = Retry(ExponentialBackoff(cap=0.5, base=0.05), 3)
-    redis: ArqRedis = ArqRedis.from_pool(open_pool(url, retry, [RedisConnectionError, RedisTimeoutError, OSError]))
+    lost = [RedisConnectionError, RedisTimeoutError, OSError]
+    # Whatever lies between may forget a connection and tell nobody: without a limit its answer is waited for for ever.
+    redis: ArqRedis = ArqRedis.from_pool(open_pool(url, retry, lost, ANSWER_SECONDS))
     redis.job_serializer, redis.job_deserializer = to_json, json.loads
     try:
         await redis.ping()
@@ -49,7 +51,7 @@ def lazy_redis(url: str) -> Redis:
     return client
 
 
-def open_pool(url: str, retry: Retry, retry_on: list[type[Exception]], answer_s: float | None = None) -> ConnectionPool:
+def open_pool(url: str, retry: Retry, retry_on: list[type[Exception]], answer_s: float) -> ConnectionPool:
     # A demoted master refuses writes; asked again, the Sentinels name its successor.
     options: dict[str, Any] = {"retry": retry, "retry_on_error": [*retry_on, ReadOnlyError]}
     options |= {"socket_connect_timeout": CONNECT_SECONDS, "socket_timeout": answer_s}
