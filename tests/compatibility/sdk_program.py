@@ -4,13 +4,16 @@ import json
 import secrets
 import sys
 
-from features import Refused, try_all
+from features import ZAI_FIELDS, Refused, try_all
 
 
 class World:
     def __init__(self, told):
         self.__dict__.update(told)
         self.english = told["client_name"] == "ZaiClient"
+        # zhipuai has no word for a watermark: its users put what it does not know into the body themselves.
+        more = {"extra_body": {"watermark_enabled": False, "seed": 7}} if told["client_name"] == "ZhipuAI" else {}
+        self.own_fields = ZAI_FIELDS if told["client_name"] in ("ZaiClient", "ZhipuAiClient") else more
 
     def unique(self, word):
         return f"{word}-{secrets.token_hex(4)}"

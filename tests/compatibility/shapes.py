@@ -23,14 +23,17 @@ def raw(key: str) -> str:
     return key
 
 
-def token(life_s: float, exp: float = 1e3, timestamp: float = 1e3, typ: bool = True) -> Callable[[str], str]:
-    """A maker of tokens whose times are in these units, per second."""
+def token(
+    life_s: float, exp: float = 1e3, timestamp: float = 1e3, typ: bool = True, iat: bool = False
+) -> Callable[[str], str]:
+    """A maker of tokens whose times are in these units, per second; some libraries add `iat`, always in seconds."""
 
     def make(key: str) -> str:
         key_id, secret = key.split(".")
         now = time.time()
         header = HEADER if typ else {name: value for name, value in HEADER.items() if name != "typ"}
         claims = {"api_key": key_id, "exp": int((now + life_s) * exp), "timestamp": int(now * timestamp)}
+        claims |= {"iat": int(now)} if iat else {}
         signed = ".".join(_b64(json.dumps(part, separators=(",", ":")).encode()) for part in (header, claims))
         return f"{signed}.{_b64(hmac.digest(secret.encode(), signed.encode(), hashlib.sha256))}"
 
@@ -70,7 +73,10 @@ SHAPES = {
         sign=token(7 * DAY_S, typ=False), bearer=False, headers=GO, always={"prompt": ""}
     ),
     "TypeScript z-ai-sdk, bare JWT, exp in s": Shape(
-        sign=token(180, exp=1), bearer=False, headers=NODE, has_videos=False
+        sign=token(180, exp=1, iat=True),
+        bearer=False,
+        headers=NODE | {"User-Agent": "z-ai-sdk-typescript/1.0.0"},
+        has_videos=False,
     ),
     "Node zhipuai-sdk-nodejs-v4, bare JWT, times in µs": Shape(
         sign=token(0.18, exp=1e6, timestamp=1e6), bearer=False, headers=NODE, has_videos=False
@@ -127,6 +133,8 @@ class ShapeWorld:
     """What `features.py` needs to know, for one shape."""
 
     english = False
+    # Each shape's own are in its `always`.
+    own_fields: dict[str, Any] = {}
 
     def __init__(self, shape: Shape, told: dict[str, str]) -> None:
         self._shape, self._told = shape, told
