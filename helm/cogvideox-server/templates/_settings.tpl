@@ -86,3 +86,8 @@ COGVIDEOX_S3_CA_BUNDLE: /etc/cogvideox/s3-ca/{{ .caBundle.key }}
 {{- define "cogvideox.proxyBodyMegabytes" -}}
 {{- add 1 (ceil (divf (.Values.gateway.maxBodyBytes) 1048576)) -}}
 {{- end -}}
+
+{{/* The longest that a gateway may take to answer: a body's arrival and its turn (120 s), an image (50 s), two verdicts. */}}
+{{- define "cogvideox.proxySeconds" -}}
+{{- add 180 (ceil .Values.gateway.bodySeconds | int) (mul 2 (ceil .Values.moderation.timeoutSeconds | int)) -}}
+{{- end -}}
