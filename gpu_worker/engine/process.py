@@ -9,6 +9,7 @@ import select
 import signal
 import sys
 import time
+from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
 from gpu_worker.engine.protocol import (
@@ -51,7 +52,7 @@ class Child:
         self.name = name
         self.ready: Ready | None = None
         self._command = list(command)
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: Process | None = None
         self._reader = asyncio.StreamReader()
         self._transport: asyncio.ReadTransport | None = None
         self._write_fd = -1
@@ -79,7 +80,7 @@ class Child:
     async def _begin(self) -> Ready:
         await self._spawn()
         try:
-            message = await self._read(START_LIMIT_SECONDS)
+            message = await self._read(self._process, self._reader, START_LIMIT_SECONDS)
         except TimeoutError as exc:
             await self.kill()
             raise ChildNotStarted(f"{self.name} took too long to start") from exc
@@ -169,48 +170,57 @@ class Child:
     ) -> Done:
         clock = asyncio.get_running_loop().time
         deadline, newest = clock() + silence_s(), None
+        # If it dies, whoever needs it next may start another before we know: that one is not ours to end.
+        process, reader = self._process, self._reader
         while True:
-            message = await self._read_or_kill(job, deadline - clock())
+            message = await self._read_or_end(job, process, reader, deadline - clock())
             if getattr(message, "token", None) != job.token:
                 continue
             if isinstance(message, Done):
                 return message
             if isinstance(message, Failed):
-                await self._give_up(message)
+                await self._give_up(message, process)
             on_message(message)
             # A child that tells the same again and again gets nowhere.
             if message != newest:
                 deadline = clock() + silence_s()
             newest = message if isinstance(message, Progress) else newest
 
-    async def _give_up(self, failed: Failed) -> None:
+    async def _give_up(self, failed: Failed, process: Process | None) -> None:
         error = error_for(failed.code, failed.detail)
         if isinstance(error, DeviceFault):
             # Nothing more will run in a process whose device has failed.
-            await self.kill()
+            await self._end(process)
         raise error
 
-    async def _read(self, limit_s: float) -> Message:
+    async def _read(self, process: Process | None, reader: asyncio.StreamReader, limit_s: float) -> Message:
         async with asyncio.timeout(limit_s):
             try:
-                header = await self._reader.readexactly(4)
-                return decode(await self._reader.readexactly(length_of(header)))
+                header = await reader.readexactly(4)
+                return decode(await reader.readexactly(length_of(header)))
             except (asyncio.IncompleteReadError, ValueError) as exc:
-                raise EngineDied(f"{self.name} {await self._last_words()}") from exc
+                raise EngineDied(f"{self.name} {await self._last_words(process)}") from exc
 
-    async def _last_words(self) -> str:
+    async def _last_words(self, process: Process | None) -> str:
         # A child that is ending by itself tells more than one that we end.
-        process = self._process
         if process is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(process.wait(), EXIT_SECONDS)
-        return await self.kill()
+        return await self._end(process)
 
-    async def _read_or_kill(self, job: Render | Finish, limit_s: float) -> Message:
+    async def _end(self, process: Process | None) -> str:
+        """How it ended: by itself, or by us if it is still this child's."""
+        if process is self._process:
+            return await self.kill()
+        return "ended" if process is None or process.returncode is None else _told(process.returncode)
+
+    async def _read_or_end(
+        self, job: Render | Finish, process: Process | None, reader: asyncio.StreamReader, limit_s: float
+    ) -> Message:
         try:
-            return await self._read(limit_s)
+            return await self._read(process, reader, limit_s)
         except TimeoutError as exc:
-            await self.kill()
+            await self._end(process)
             raise EngineHung(f"{self.name} told nothing new for too long") from exc
         except EngineDied:
             if self._cancelled == job.token:

@@ -161,3 +161,23 @@ async def test_only_the_pipe_tells_a_child_that_its_parent_is_gone(parent_lives:
         os.close(write_fd)
 
     assert isinstance(said, Ready) is parent_lives
+
+
+async def test_child_started_anew_outlives_the_news_of_its_predecessor_s_end(engine: Child, tmp_path: Path) -> None:
+    """Whoever waits for the next job starts it at once; the last job learns of the death a moment later."""
+    await engine.start()
+    first = engine.pid
+    assert first is not None
+    run = asyncio.create_task(engine.run(render("hang", tmp_path), lambda: 60, print))
+    await asyncio.sleep(0.05)
+
+    os.kill(first, signal.SIGKILL)
+    async with asyncio.timeout(20):
+        while engine.pid == first:
+            await engine.start()
+            await asyncio.sleep(0)
+    second = engine.pid
+    with pytest.raises(EngineDied, match="ended by signal 9"):
+        await run
+
+    assert (engine.is_ready, engine.pid) == (True, second)
