@@ -161,3 +161,10 @@ def test_a_collector_of_traces_is_reached_only_where_there_is_one(helm: Helm, co
 
     assert 4318 in ports(policy(helm.install(overlay(ci_values("minimal"), told)), component)["egress"])
     assert 4318 not in ports(policy(helm.install(ci_values("minimal")), component)["egress"])
+
+
+def test_what_is_open_to_every_address_is_told(helm: Helm) -> None:
+    production, airgapped = helm.install(ci_values("production")).notes, helm.install(ci_values("airgapped")).notes
+
+    assert "every address, inner ones too, on their ports: set networkPolicy.store.to to where" in production
+    assert "every address" not in airgapped
