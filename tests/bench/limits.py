@@ -76,6 +76,7 @@ async def thrown(gateway: Gateway) -> Rows:
 
 
 def main() -> None:
+    load_before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder)
         path = socket_path(state)
@@ -98,7 +99,8 @@ def main() -> None:
     head = (
         f"`make prove-limits ARGS=--write` on {datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, "
         f"Python {platform.python_version()}. Memory is the gateway process's own, at its highest; a 1 GB bomb is what "
-        "unpacks to that. The clients ran on the same cores."
+        f"unpacks to that. The clients ran on the same cores, whose load was {load_before:.0f} before this began: "
+        "latencies mean something on an idle machine only."
     )
     text = f"# The limits\n\n{head}\n\n" + "\n".join(table) + "\n"
     print(text)
