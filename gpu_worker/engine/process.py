@@ -38,6 +38,9 @@ logger = logging.getLogger(__name__)
 def die_with_parent(pipe: int) -> None:
     """For a child's main thread: the kernel ends it when its parent dies, however the parent dies."""
     ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        # A terminal or systemd tells the whole family; the parent alone knows what is to be saved first.
+        signal.signal(sign, lambda *_: None)
     # It may have died before. Only the pipe tells: a parent of pid 1 may be a foster parent, or a container's worker.
     watch = select.poll()
     watch.register(pipe, 0)

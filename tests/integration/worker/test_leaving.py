@@ -1,6 +1,8 @@
 """Workers that stop, die or run full: what they held goes on elsewhere."""
 
 import asyncio
+import os
+import signal
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -46,6 +48,25 @@ async def test_job_of_a_stopped_worker_goes_on_within_seconds_from_where_it_was(
     assert record.rendered.stages["resumed"] == f"step {again.checkpoint_step}"
     assert (record.engine_deaths, record.lost_leases) == (0, 0)
     assert await asyncio.to_thread(first.process.wait, 20) == 0
+
+
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGINT])
+async def test_whole_family_told_to_stop_still_leaves_a_checkpoint(
+    sign: signal.Signals, store, queue_job, start_worker, wait
+) -> None:
+    """As systemd does it, and a terminal's Ctrl-C."""
+    worker = start_worker(engine_step_s=0.3)
+    job = await queue_job()
+    await wait(store, job, is_denoising)
+
+    for pid in (*worker.children(), worker.process.pid):
+        os.kill(pid, sign)
+    left = await wait(store, job, lambda record: record.state is JobState.QUEUED)
+
+    assert left.attempts[0].ended_by == "drained"
+    assert left.checkpoint_step is not None
+    assert left.engine_deaths == 0
+    assert await asyncio.to_thread(worker.process.wait, 20) == 0
 
 
 async def both_ready(registry: WorkerRegistry) -> None:
