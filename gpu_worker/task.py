@@ -164,6 +164,8 @@ class JobRun:
         )
         await self._unless_ended(self._shop.rendering.acquire())
         try:
+            # The job before may have ended the engine. A start can take minutes, which a drain does not have.
+            await self._unless_ended(asyncio.shield(self._shop.engine.start()))
             self._shop.adapter = job.plan.adapter
             return await self._in_child(self._shop.engine, job)
         finally:

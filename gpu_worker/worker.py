@@ -58,6 +58,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
         self._device = asyncio.Semaphore(1)
         self._room = asyncio.Semaphore(MAX_JOBS)
         self._stopping = asyncio.Event()
+        self._drain_s = 0.0
 
     @property
     def is_stopping(self) -> bool:
@@ -106,6 +107,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
     def drain(self, limit_s: float) -> None:
         """Take no new job and hand back those in hand; nobody is charged."""
         self._stopping.set()
+        self._drain_s = limit_s
         for run in self.runs.values():
             run.drain(limit_s)
 
@@ -180,6 +182,9 @@ class VideoWorker(Worker):  # type: ignore[misc]
         task = asyncio.create_task(self.run_job(claim.job_id, 0))
         self.tasks[claim.job_id] = task
         task.add_done_callback(lambda _: self._forget(run))
+        if self.is_stopping:
+            # Claimed in the moment of the stop, before this loop was ended.
+            run.drain(self._drain_s)
 
     def _forget(self, run: JobRun) -> None:
         self._room.release()

@@ -13,7 +13,7 @@ import pytest
 
 from gpu_worker.worker import VideoWorker
 from gpu_worker.workshop import Workshop
-from tests.integration.worker.shop import close_shop, open_shop
+from tests.integration.worker.shop import claimed_run, close_shop, open_shop
 from video_jobs.job import Claim, JobRecord, JobState, Stage
 from video_jobs.store import JobStore
 from video_jobs.workers import WorkerRegistry
@@ -182,3 +182,36 @@ async def test_claim_whose_answer_was_lost_is_asked_for_again(shop: Workshop, re
     await working
 
     assert (record.state, len(record.attempts)) == (JobState.SUCCEEDED, 1)
+
+
+async def test_job_taken_in_the_very_moment_of_the_stop_is_handed_back(
+    shop: Workshop, store, redis_client, queue_job
+) -> None:
+    worker, job = VideoWorker(shop, redis_client, ["tiny"]), await queue_job(prompt="hang")
+    claim = await store.claim("w1", ["tiny"])
+
+    worker.drain(2)
+    worker._take(claim)
+    async with asyncio.timeout(10):
+        await asyncio.gather(*worker.tasks.values())
+
+    record = await store.get(job.id)
+    assert (record.state, record.attempts[0].ended_by) == (JobState.QUEUED, "drained")
+
+
+async def test_drain_does_not_wait_for_an_engine_that_starts_anew(shop: Workshop, store, queue_job, wait) -> None:
+    job = await queue_job()
+    async with shop.rendering:
+        run = await claimed_run(shop)
+        running = asyncio.create_task(run.run())
+        await asyncio.sleep(0.5)
+        await shop.engine.kill()
+        shop.engine._failures = 7
+    await asyncio.sleep(0.2)
+
+    run.drain(1)
+    async with asyncio.timeout(10):
+        await running
+
+    record = await store.get(job.id)
+    assert (record.state, record.attempts[0].ended_by) == (JobState.QUEUED, "drained")
