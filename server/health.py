@@ -14,6 +14,7 @@ from server.deps import TheHouse
 router = APIRouter()
 logger = logging.getLogger(__name__)
 
+ASKED = ("appendonly", "appendfsync", "no-appendfsync-on-rewrite", "maxmemory-policy")
 HIDDEN = "redis hides its configuration: set COGVIDEOX_ALLOW_UNSAFE_REDIS to vouch for it"
 
 
@@ -47,12 +48,12 @@ async def is_ready(house: TheHouse) -> JSONResponse:
 async def redis_problems(redis: Redis) -> list[str]:
     """Why this Redis could lose an accepted job; empty when it could not."""
     try:
-        said = await redis.config_get("appendonly", "appendfsync", "maxmemory-policy")  # type: ignore[arg-type]
+        said = await redis.config_get(*ASKED)  # type: ignore[arg-type]
     except ResponseError:
         return [HIDDEN]
     except (RedisError, OSError) as exc:
         return [f"redis does not answer: {type(exc).__name__}"]
-    if {"appendonly", "appendfsync", "maxmemory-policy"} - said.keys():
+    if set(ASKED) - said.keys():
         return [HIDDEN]
     problems = []
     if said["appendonly"] != "yes":
@@ -61,6 +62,8 @@ async def redis_problems(redis: Redis) -> list[str]:
         problems.append("redis never syncs its file: set appendfsync always")
     elif said["appendfsync"] != "always":
         _warn_once("redis syncs once a second: a power cut may lose the last second of accepted jobs")
+    if said["no-appendfsync-on-rewrite"] != "no":
+        problems.append("redis does not sync while it rewrites its file: set no-appendfsync-on-rewrite no")
     if said["maxmemory-policy"] != "noeviction":
         problems.append(f"redis evicts keys ({said['maxmemory-policy']}): set maxmemory-policy noeviction")
     return problems

@@ -34,7 +34,12 @@ async def test_safe_redis_and_writable_store_are_ready(anybody: httpx2.AsyncClie
 
 @pytest.mark.parametrize(
     ("setting", "unsafe", "safe"),
-    [("appendonly", "no", "yes"), ("appendfsync", "no", "always"), ("maxmemory-policy", "allkeys-lru", "noeviction")],
+    [
+        ("appendonly", "no", "yes"),
+        ("appendfsync", "no", "always"),
+        ("no-appendfsync-on-rewrite", "yes", "no"),
+        ("maxmemory-policy", "allkeys-lru", "noeviction"),
+    ],
 )
 async def test_unsafe_redis_is_not_ready_unless_allowed_by_name(
     house: House, anybody: httpx2.AsyncClient, setting: str, unsafe: str, safe: str
