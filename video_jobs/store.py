@@ -23,7 +23,10 @@ LEASE_SECONDS = 15.0
 BEAT_SECONDS = 5.0
 RESERVE_SECONDS = 60.0
 KEPT_SECONDS = 7 * 24 * 3600.0
-REAP_GAP_SECONDS = 10.0
+REAP_GAP_SECONDS = 5.0
+"""A lease that was about to be beaten when Redis went away has less than 10 s left: after so short an outage it must
+still have time to be beaten."""
+
 WORKER_SECONDS = 30
 MAX_FAILED_ATTEMPTS, MAX_ENGINE_DEATHS, MAX_LOST_LEASES = 5, 3, 5
 REAPED_PER_CALL, JOBS_PER_CALL = 100, 1000

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-LEASE_MS, GAP_MS, RESERVE_MS, RETRY_MS = 15_000, 10_000, 60_000, 2_000
+LEASE_MS, GAP_MS, RESERVE_MS, RETRY_MS = 15_000, 5_000, 60_000, 2_000
 CHARGE_LIMITS = {"attempt": 5, "engine_death": 3}
 COUNTERS = {"attempt": "failed_attempts", "engine_death": "engine_deaths"}
 MAX_LOST_LEASES = 5

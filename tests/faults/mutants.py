@@ -169,8 +169,8 @@ def held_back(m: "JobMachine") -> None:
 
 def ran_too_long(m: "JobMachine") -> None:
     claim = m.new_claim(limits_ms=(0, 20_000))
-    for _ in range(3):
-        m.pass_time(9_000)
+    for _ in range(6):
+        m.pass_time(4_500)
         m.hold_as(claim, "beat")
         m.reap()
 

@@ -283,8 +283,8 @@ class JobMachine(JobWalk):
         self.pass_time(hours * HOUR_MS * (1 if forward else -1))
         self.reap()
         assert set(running) <= set(self.model.in_state("running"))
-        for _ in range(4):
-            self.pass_time(LEASE_MS // 3 + 100)
+        for _ in range(5):
+            self.pass_time(LEASE_MS // 4)
             self.reap()
         assert not set(running) & set(self.model.in_state("running"))
         self.events["clock forward" if forward else "clock back"] += 1

@@ -6,7 +6,7 @@ import pytest
 
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome, Stage, VideoFile
-from video_jobs.store import JobStore
+from video_jobs.store import BEAT_SECONDS, LEASE_SECONDS, JobStore
 from video_jobs.verdicts import CancelVerdict, Charge, Hold, Requeue
 
 NewJob = Callable[..., Job]
@@ -225,6 +225,24 @@ async def test_outage_extends_every_lease_once(store: JobStore, new_job: NewJob)
     await store.redis.set(keys.REAPED, 1)
 
     assert await store.reap() == []
+    assert await store.reap() == []
+    assert await store.beat(claim) is Hold.HELD
+
+
+@pytest.mark.parametrize("away_s", [5.5, 9.0])
+async def test_outage_that_begins_just_before_a_beat_costs_no_lease(
+    store: JobStore, new_job: NewJob, away_s: float
+) -> None:
+    job = new_job()
+    claim = await claimed(store, job)
+    seconds, micros = await store.redis.time()
+    now_ms, away_ms = seconds * 1000 + micros // 1000, round(away_s * 1000)
+    left_ms = (LEASE_SECONDS - BEAT_SECONDS - 0.5) * 1000 - away_ms
+    await store.redis.zadd(keys.LEASES, {job.id: now_ms + left_ms})
+    await store.redis.set(keys.REAPED, now_ms - away_ms)
+
+    assert await store.reap() == []
+    await asyncio.sleep(1)
     assert await store.reap() == []
     assert await store.beat(claim) is Hold.HELD
 
