@@ -189,6 +189,8 @@ class Model:
             for _, job in running:
                 job.lease_until = max(job.lease_until or 0, self.now + LEASE_MS)
                 job.audit.append("lease extended")
+                if job.deadline is not None:
+                    job.deadline = max(job.deadline, self.now + LEASE_MS)
             return []
         if before - self.now > GAP_MS:
             self._take_back(before)

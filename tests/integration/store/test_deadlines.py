@@ -109,6 +109,19 @@ async def _two(heard):
         yield message
 
 
+async def test_limit_that_passes_while_redis_is_away_leaves_time_to_publish(store: JobStore, new_job: NewJob) -> None:
+    job = new_job(run_limit_s=600)
+    await store.accept(job)
+    claim = await claim_of(store)
+    await store.redis.zadd(keys.schedule("deadlines"), {job.id: 1})
+    await store.redis.set(keys.REAPED, 1)
+
+    await store.reap()
+    await store.reap()
+
+    assert await store.finish(claim, Outcome(state=JobState.SUCCEEDED))
+
+
 async def test_run_limit_counts_from_the_first_start(store: JobStore, new_job: NewJob) -> None:
     job = new_job(run_limit_s=600)
     await store.accept(job)
