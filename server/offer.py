@@ -59,10 +59,9 @@ def _offer(name: str, code: ModelCode, catalogue: Catalogue, settings: GatewaySe
     durations = tuple(seconds for seconds in lengths if seconds <= settings.max_duration)
     if not sizes or not durations:
         raise OfferEmpty(f"{name}: nothing is left of its sizes {code.sizes} and lengths {lengths}")
-    fits = _pixels(code.default_size) <= most
     return Offer(
         sizes=sizes,
-        default_size=code.default_size if fits else max(sizes, key=_pixels),
+        default_size=code.default_size if code.default_size in sizes else max(sizes, key=_pixels),
         max_pixels=most,
         durations=durations,
         fps=code.fps,

@@ -4,11 +4,11 @@ import math
 import tomllib
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from video_jobs.job import RenderPlan, VideoSpec
+from video_jobs.job import Quality, RenderPlan, VideoSpec
 
 # Other counts end before alpha 1 and leave noise: the schedulers' integer stride misses the last step.
 STEP_COUNTS = frozenset({10, 20, 25, 30, 40, 50, 100})
@@ -20,15 +20,34 @@ def _lands_on_alpha_one(steps: int) -> int:
     return steps
 
 
+Count = Annotated[int, Field(gt=0)]
+Size = Annotated[str, Field(pattern=r"^[1-9]\d{1,4}x[1-9]\d{1,4}$")]
+
+
 def parse_size(size: str) -> tuple[int, int]:
     width, _, height = size.partition("x")
     return int(width), int(height)
 
 
+def _has_sides_of_16(size: str) -> str:
+    if any(side % 16 for side in parse_size(size)):
+        raise ValueError(f"{size}: native sides are multiples of 16")
+    return size
+
+
+def _is_whole(frames: int) -> int:
+    if frames < 1 or frames % 8 != 1:
+        raise ValueError(f"{frames} frames: only 8N+1 come out as asked")
+    return frames
+
+
+Mode = Literal["t2v", "i2v"]
+
+
 class Entry(BaseModel):
     """Closed, so that a misspelt word in an operator's file is an error, not a silent default."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Adapter(Entry):
@@ -43,8 +62,8 @@ class Adapter(Entry):
 class ModelCode(Entry):
     """A model as the API names it: the sizes it offers and the fields it takes but does not honour."""
 
-    sizes: tuple[str, ...]
-    default_size: str = "1920x1080"
+    sizes: tuple[Size, ...] = Field(min_length=1)
+    default_size: Size = "1920x1080"
     durations: tuple[int, ...] = (5, 10)
     fps: tuple[int, ...] = (30, 60)
     ignores: tuple[Literal["quality", "size", "fps", "duration", "with_audio"], ...] = ()
@@ -74,35 +93,45 @@ class Preset(Entry):
         return not self.cache_threshold and self.precision == "native" and not self.approximate_attention
 
 
-def _quality_is_exact(presets: dict[str, Preset]) -> dict[str, Preset]:
+def _are_both_and_quality_is_exact(presets: dict[str, Preset]) -> dict[str, Preset]:
     if "quality" in presets and not presets["quality"].is_exact:
         raise ValueError("the preset `quality` is exact: no step cache, no lower precision, no approximate attention")
+    if set(presets) != set(Quality):
+        raise ValueError("requests ask for `speed` or `quality`: presets of these names, and of no others, are wanted")
     return presets
 
 
 class Checkpoint(Entry):
     """Weights as the engine knows them: native geometry, and what a forward pass costs."""
 
-    sizes: tuple[str, ...]
-    frames: dict[int, int]
-    fps: int
-    text_tokens: int
-    layers: int
-    hidden: int
-    patch_t: int
+    sizes: tuple[Annotated[Size, AfterValidator(_has_sides_of_16)], ...] = Field(min_length=1)
+    frames: dict[int, Annotated[int, AfterValidator(_is_whole)]] = Field(min_length=1)
+    fps: Count
+    text_tokens: Count
+    layers: Count
+    hidden: Count
+    patch_t: Count
     tflops: float = Field(gt=0)
     image: bool = True
-    repos: dict[str, str] = {}
-    """What `models pull` fetches, by what it renders: `t2v`, `i2v`."""
+    repos: dict[Mode, str] = {}
+    """What `models pull` fetches, by what it renders: `t2v`, `i2v`; an owner's name may stand before it."""
 
-    revisions: dict[str, str] = {}
+    revisions: dict[Mode, str] = {}
     """Pinned revisions of these, likewise; the newest where none is named."""
 
     licence: str = ""
     weights_checksum: str = ""
     """What the engine must find over all weights, as the record tells it; any when empty."""
 
-    presets: Annotated[dict[str, Preset], AfterValidator(_quality_is_exact)]
+    presets: Annotated[dict[str, Preset], AfterValidator(_are_both_and_quality_is_exact)]
+
+    @model_validator(mode="after")
+    def _repos_render_what_is_offered(self) -> Self:
+        if self.repos and self.image and "i2v" not in self.repos:
+            raise ValueError("repos name none for i2v: say image = false, or requests with an image could only fail")
+        if strangers := set(self.revisions) - set(self.repos):
+            raise ValueError(f"revisions of no repository: {', '.join(sorted(strangers))}")
+        return self
 
     @cached_property
     def native_sizes(self) -> tuple[tuple[int, int], ...]:
@@ -117,6 +146,13 @@ class Checkpoint(Entry):
 class Catalogue(Entry):
     models: dict[str, ModelCode]
     checkpoints: dict[str, Checkpoint]
+
+    @model_validator(mode="after")
+    def _adapters_have_their_checkpoint(self) -> Self:
+        for name, code in self.models.items():
+            if code.lora is not None and code.lora.checkpoint not in self.checkpoints:
+                raise ValueError(f"{name}: the catalogue has no checkpoint {code.lora.checkpoint}")
+        return self
 
     def durations(self, code: ModelCode, checkpoint: str) -> list[int]:
         """The clip lengths of a model code that the checkpoint can render."""
@@ -164,19 +200,31 @@ def load_catalogue(extra: Path | None = None) -> Catalogue:
     tables = tomllib.loads((Path(__file__).parent / "catalogue.toml").read_text())
     if extra is not None:
         for section, entries in tomllib.loads(extra.read_text()).items():
+            _check_tables(section, entries)
             tables[section] = tables.get(section, {}) | entries
         _place_adapters(tables["models"], extra.parent)
     tables["models"] = {name: _completed(entry, tables["models"]) for name, entry in tables["models"].items()}
     return Catalogue.model_validate(tables)
 
 
-def _completed(entry: dict[str, Any], models: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _check_tables(section: str, entries: Any) -> None:
+    tables = entries if isinstance(entries, dict) else {section: entries}
+    for name, entry in tables.items():
+        if not isinstance(entry, dict):
+            raise ValueError(f"{name} = {entry!r}: a table is wanted")
+
+
+def _completed(
+    entry: dict[str, Any], models: dict[str, dict[str, Any]], on_the_way: tuple[str, ...] = ()
+) -> dict[str, Any]:
     """`like` names another code, whose words are taken where this one has none of its own."""
     if "like" not in entry:
         return entry
-    if entry["like"] not in models:
-        raise ValueError(f"like = {entry['like']!r}: there is no such model code")
-    return models[entry["like"]] | {name: word for name, word in entry.items() if name != "like"}
+    like = entry["like"]
+    if like not in models or like in on_the_way:
+        raise ValueError(f"like = {like!r}: there is no such model code")
+    base = _completed(models[like], models, (*on_the_way, like))
+    return base | {name: word for name, word in entry.items() if name != "like"}
 
 
 def _place_adapters(models: dict[str, Any], folder: Path) -> None:

@@ -204,6 +204,14 @@ def test_settings_that_leave_nothing_to_offer_are_told_at_the_start(tmp_path: Pa
             offers(load_catalogue(), GatewaySettings(state=tmp_path, **changed))
 
 
+def test_what_stands_where_no_size_was_sent_is_a_size_that_is_offered(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text('[models.ours]\nsizes = ["1280x720", "720x480"]\n')
+
+    found = offers(load_catalogue(tmp_path / "own.toml"), GatewaySettings(state=tmp_path))["ours"]
+
+    assert found.default_size == "1280x720", "the word's own default, 1920x1080, is none of its sizes"
+
+
 async def test_operators_own_model_code_has_its_own_rules(redis_url: str, tmp_path: Path) -> None:
     extra = tmp_path / "catalogue.toml"
     extra.write_text(

@@ -144,3 +144,71 @@ def test_a_plan_of_before_these_fields_is_exact() -> None:
     old = plan.model_dump(exclude={"cache_threshold", "cache_max_skips", "precision", "approximate_attention"})
 
     assert RenderPlan.model_validate(old) == plan
+
+
+def own_checkpoint(**changes: str) -> str:
+    """One that is right, but for what is changed."""
+    words = {"sizes": '["64x64"]', "frames": "{ 5 = 81 }", "fps": "16", "text_tokens": "64", "layers": "2"}
+    words |= {"hidden": "64", "patch_t": "2", "tflops": "1.0", "presets.speed": PRESET, "presets.quality": PRESET}
+    return "[checkpoints.own]\n" + "\n".join(f"{name} = {word}" for name, word in (words | changes).items() if word)
+
+
+PRESET = '{ steps = 50, scheduler = "dpm", guidance = 6 }'
+
+
+def own_code(lora: str) -> str:
+    words = f'checkpoint = "tiny", file = "a", sha256 = "{"a" * 64}", {lora}'
+    return f'[models.ours]\nlike = "cogvideox-2"\nlora = {{ {words} }}'
+
+
+def test_a_right_checkpoint_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "own.toml").write_text(own_checkpoint())
+
+    found = load_catalogue(tmp_path / "own.toml").checkpoints["own"]
+
+    assert found.native_sizes == ((64, 64),)
+    assert found.presets["quality"].steps == 50
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (own_checkpoint(sizes='["1360*768"]'), "sizes"),
+        (own_checkpoint(sizes='["720x488"]'), "16"),
+        (own_checkpoint(sizes="[]"), "sizes"),
+        (own_checkpoint(frames="{ 5 = 80 }"), "8N"),
+        (own_checkpoint(frames="{}"), "frames"),
+        (own_checkpoint(fps="0"), "fps"),
+        (own_checkpoint(hidden="-1"), "hidden"),
+        (own_checkpoint(tflops="inf"), "finite"),
+        (own_checkpoint(**{"presets.quality": ""}), "quality"),
+        (own_checkpoint(**{"presets.speed": "", "presets.fast": PRESET}), "speed"),
+        (own_checkpoint(**{"presets.speed": '{ steps = 50, scheduler = "dpm", guidance = inf }'}), "finite"),
+        (own_checkpoint(repos='{ T2V = "Own-5b" }'), "t2v"),
+        (own_checkpoint(repos='{ t2v = "Own-5b" }'), "image"),
+        (own_checkpoint(repos='{ t2v = "A", i2v = "B" }', revisions='{ t2w = "v1" }'), "t2v"),
+        (own_checkpoint(image="false", repos='{ t2v = "A" }', revisions='{ i2v = "v1" }'), "revisions"),
+        ('[models.ours]\nsizes = ["1280*720"]', "sizes"),
+        (own_code("scale = nan"), "finite"),
+        (own_code("scale = 1.0").replace("tiny", "tinny"), "tinny"),
+        ("models = 3", "models"),
+        ("[models]\nours = 3", "ours"),
+        ('[models.a]\nlike = "b"\n[models.b]\nlike = "a"', "no such model code"),
+    ],
+)
+def test_what_could_only_fail_later_is_refused_at_once(tmp_path: Path, text: str, why: str) -> None:
+    (tmp_path / "own.toml").write_text(text)
+
+    with pytest.raises(ValueError, match=why):
+        load_catalogue(tmp_path / "own.toml")
+
+
+def test_a_code_may_be_like_one_that_is_like_another(tmp_path: Path) -> None:
+    text = (
+        '[models."house:interior"]\nlike = "house"\nfps = [30]\n[models.house]\nlike = "cogvideox-2"\ndurations = [5]'
+    )
+    (tmp_path / "own.toml").write_text(text)
+
+    code = load_catalogue(tmp_path / "own.toml").models["house:interior"]
+
+    assert (code.fps, code.durations, code.sizes) == ((30,), (5,), load_catalogue().models["cogvideox-2"].sizes)
