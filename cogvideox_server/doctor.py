@@ -164,6 +164,7 @@ def engine(patient: Patient) -> Iterator[Finding]:
     given = patient.worker
     command = [sys.executable, "-P", "-m", "gpu_worker.engine.examine", "--model", given.model]
     command += ["--models", str(given.state / "models"), "--device", given.device]
+    command += ["--catalogue", str(given.catalogue)] if given.catalogue else []
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=EXAMINE_SECONDS)
         said = json.loads(done.stdout) if done.returncode == 0 else {}

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from gpu_worker.weights.folders import MANIFEST, damage, read_manifest
 from gpu_worker.weights.pull import model_folder
-from video_jobs.catalogue import load_catalogue
+from video_jobs.catalogue import Catalogue, load_catalogue
 from video_jobs.errors import ModelUnavailable
+from video_jobs.settings import ModelSettings, read_settings
 
 
 def models(args: argparse.Namespace) -> int:
@@ -16,7 +17,7 @@ def models(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     """The catalogue's checkpoints, then every pulled repository."""
-    for name, checkpoint in load_catalogue().checkpoints.items():
+    for name, checkpoint in _catalogue().checkpoints.items():
         where = "built in" if not checkpoint.repos else f"pull {name}: {', '.join(checkpoint.repos.values())}"
         print(f"{name:18} {where:62} {checkpoint.licence}")
     for folder in _once(_pulled(args.models)):
@@ -29,8 +30,8 @@ def _list(args: argparse.Namespace) -> int:
 
 def _pull(args: argparse.Namespace) -> int:
     try:
-        folder = model_folder(args.name, args.models, _say, args.revision, is_checked=True)
-    except (ModelUnavailable, OSError) as error:
+        folder = model_folder(args.name, args.models, _say, args.revision, _catalogue(), is_checked=True)
+    except (ModelUnavailable, OSError, ValueError) as error:
         _say(f"cogvideox-server models: {error}")
         return 1
     print(folder)
@@ -68,6 +69,10 @@ def _pulled(models: Path) -> list[Path]:
 def _once(folders: list[Path]) -> list[Path]:
     """A checkpoint's folder links to its repositories' own."""
     return list({folder.resolve(): folder for folder in reversed(folders)}.values())
+
+
+def _catalogue() -> Catalogue:
+    return load_catalogue(read_settings(ModelSettings).catalogue)
 
 
 def _say(text: str) -> None:

@@ -25,9 +25,10 @@ from cogvideox_server.redis import NoRedisHere, forget_socket, redis_binary, red
 from cogvideox_server.supervisor import Supervisor
 from gpu_worker.settings import WorkerSettings
 from server.settings import GatewaySettings
+from video_jobs.catalogue import load_catalogue
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
-from video_jobs.settings import QueueSettings, read_settings
+from video_jobs.settings import ModelSettings, QueueSettings, read_settings
 
 READY_SECONDS = 120.0
 PREFIX = "/api/paas/v4/"
@@ -93,7 +94,8 @@ def _pull(model: str, state: Path) -> None:
     from video_jobs.errors import ModelUnavailable
 
     try:
-        model_folder(model, state / "models", say)
+        catalogue = load_catalogue(read_settings(ModelSettings).catalogue)
+        model_folder(model, state / "models", say, catalogue=catalogue)
     except ModelUnavailable as exc:
         raise CannotStart(str(exc)) from exc
 

@@ -157,6 +157,7 @@ def _arguments() -> argparse.Namespace:
 def follower_arguments(args: argparse.Namespace, device: torch.device, options: Options) -> list[str]:
     said = ["--model", args.model, "--models", str(args.models), "--device", device.type]
     said += ["--memory", args.memory, "--attention", args.attention]
+    said += ["--catalogue", str(args.catalogue)] if args.catalogue else []
     said += ["--compile-cache", str(args.compile_cache)] if args.compile_cache else []
     return [*said, "--compiled"] if options.compile else said
 

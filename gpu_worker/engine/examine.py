@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,12 @@ from typing import Any
 import torch
 from transformers import AutoTokenizer
 
-from gpu_worker.engine.built_in import BUILT_IN, built_in_folder
-from gpu_worker.engine.load import find_pipelines, pick_device
+from gpu_worker.engine.built_in import BUILT_IN
+from gpu_worker.engine.load import find_pipelines, load_folder, pick_device
 from gpu_worker.engine.text import alphabet, check_tokenizer, unknown_share
 from gpu_worker.weights.folders import damage, read_manifest
-from gpu_worker.weights.pull import is_pulled, model_folder
+from gpu_worker.weights.pull import is_pulled
+from video_jobs.catalogue import Catalogue, load_catalogue
 from video_jobs.errors import JobError
 
 CHINESE = "一只猫在弹钢琴"
@@ -32,11 +32,11 @@ def device(name: str) -> dict[str, Any]:
     return {"name": f"CPU, {torch.get_num_threads()} threads"}
 
 
-def model(name: str, models: Path) -> dict[str, Any]:
+def model(name: str, models: Path, catalogue: Catalogue) -> dict[str, Any]:
     """Its files against their checksums, and whether its tokenizer reads Chinese. Nothing is pulled."""
-    if name not in BUILT_IN and not Path(name).is_dir() and not is_pulled(name, models):
+    if name not in BUILT_IN and not Path(name).is_dir() and not is_pulled(name, models, catalogue):
         return {"problems": [f"{name} is not on this machine yet"]}
-    folder = built_in_folder(name, models) if name in BUILT_IN else model_folder(name, models, _say)
+    folder = load_folder(name, models, catalogue)
     problems, letters, chinese = [], "", 1.0
     for pipeline in find_pipelines(folder).values():
         known = read_manifest(pipeline)
@@ -51,12 +51,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--catalogue", type=Path, help="an operator's catalogue file")
     parser.add_argument("--device", default="auto")
     args = parser.parse_args()
     said: dict[str, Any] = {"torch": torch.__version__}
     looks: dict[str, Callable[[], dict[str, Any]]] = {
         "device": lambda: device(args.device),
-        "model": lambda: model(args.model, args.models),
+        "model": lambda: model(args.model, args.models, load_catalogue(args.catalogue)),
     }
     for name, look in looks.items():
         try:
@@ -64,10 +65,6 @@ def main() -> None:
         except (JobError, RuntimeError, OSError, ValueError) as exc:
             said[name] = {"problems": [str(exc).splitlines()[0]]}
     print(json.dumps(said))
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from gpu_worker.engine.process import die_with_parent
 from gpu_worker.engine.ranks import Ranks, join
 from gpu_worker.engine.tiles import decode_shared
 from gpu_worker.engine.tune import Options, Tuned
+from video_jobs.catalogue import load_catalogue
 from video_jobs.job import RenderPlan
 from video_jobs.logs import set_up_logs
 
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--meeting", type=Path, required=True)
     parser.add_argument("--model", required=True)
     parser.add_argument("--models", type=Path, required=True)
+    parser.add_argument("--catalogue", type=Path)
     parser.add_argument("--device", required=True)
     parser.add_argument("--memory", default="auto")
     parser.add_argument("--attention", default="auto")
@@ -76,7 +78,7 @@ def main() -> None:
     if args.compile_cache:
         use_cache_folder(args.compile_cache)
     device = pick_device(args.device if args.device == "cpu" else f"{args.device}:{args.rank}")
-    model = load_model(args.model, args.models, device, args.memory, text="none")
+    model = load_model(args.model, args.models, device, args.memory, "none", load_catalogue(args.catalogue))
     ranks = join(args.rank, args.world, args.meeting, device, args.branches)
     tuned = Tuned(model, Options(args.attention, args.compiled, has_onednn(model.device)), ranks)
     tuned.choose_kernels()

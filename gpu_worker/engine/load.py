@@ -61,7 +61,7 @@ def load_model(
     has_text = text != "none"
     preset = with_text(choose_preset(memory, free_bytes(device)), text if has_text else "auto")
     logger.info("memory preset", extra={"preset": preset.name, "free_gb": round((free_bytes(device) or 0) / GB, 1)})
-    folders = find_pipelines(_folder(name, models, catalogue))
+    folders = find_pipelines(load_folder(name, models, catalogue))
     first = next(iter(folders.values()))
     # Reading it all takes as long as loading it: both at once.
     checksum = ThreadPoolExecutor(1).submit(weights_checksum, folders)
@@ -125,7 +125,8 @@ def weights_checksum(folders: dict[str, Path]) -> str:
     return total.hexdigest()
 
 
-def _folder(name: str, models: Path, catalogue: Catalogue | None) -> Path:
+def load_folder(name: str, models: Path, catalogue: Catalogue | None) -> Path:
+    """Where the model lies; pulled or laid out when it is not there yet."""
     if name in BUILT_IN:
         return built_in_folder(name, models)
     say = lambda text: print(text, file=sys.stderr, flush=True)  # noqa: E731

@@ -27,7 +27,7 @@ def model_folder(
     if Path(name).is_dir():
         return Path(name)
     if is_checked:
-        _forget_damaged(name, models)
+        _forget_damaged(name, models, catalogue)
     hub, rest = hub_of(name)
     if rest.count("/") not in (0, 1) or rest.startswith((".", "/")):
         raise ModelUnavailable(f"{name} is neither a folder nor the name of a model")
@@ -39,27 +39,32 @@ def model_folder(
     return _pair(hub, rest, checkpoint, models, revision, say)
 
 
-def is_pulled(name: str, models: Path) -> bool:
+def is_pulled(name: str, models: Path, catalogue: Catalogue | None = None) -> bool:
     """Whether `model_folder` would answer without asking a hub."""
-    homes = _homes(name, models)
+    homes = _homes(name, models, catalogue)
     return bool(homes) and all(map(read_manifest, homes))
 
 
-def _homes(name: str, models: Path) -> list[Path]:
+def _homes(name: str, models: Path, catalogue: Catalogue | None) -> list[Path]:
     hub, rest = hub_of(name)
-    checkpoint = load_catalogue().checkpoints.get(rest)
-    names = [f"{hub.owner}/{repo}" for repo in checkpoint.repos.values()] if checkpoint else [rest]
+    checkpoint = (catalogue or load_catalogue()).checkpoints.get(rest)
+    names = [_owned(hub, repo) for repo in checkpoint.repos.values()] if checkpoint else [rest]
     return [home(hub, one, models) for one in names]
 
 
-def _forget_damaged(name: str, models: Path) -> None:
-    for folder in _homes(name, models):
+def _forget_damaged(name: str, models: Path, catalogue: Catalogue | None) -> None:
+    for folder in _homes(name, models, catalogue):
         if known := read_manifest(folder):
             forget_damaged(folder, known.files)
 
 
 def home(hub: Hub, name: str, models: Path) -> Path:
     return models / hub.label / name
+
+
+def _owned(hub: Hub, repo: str) -> str:
+    """The published ones have another owner on each hub; an operator's says its own."""
+    return repo if "/" in repo else f"{hub.owner}/{repo}"
 
 
 def _pair(
@@ -69,7 +74,7 @@ def _pair(
     folder, before = models / hub.label / name, None
     for mode, repo in checkpoint.repos.items():
         wanted = revision or checkpoint.revisions.get(mode)
-        pulled = _pulled(hub, f"{hub.owner}/{repo}", models, wanted, say, before)
+        pulled = _pulled(hub, _owned(hub, repo), models, wanted, say, before)
         folder.mkdir(parents=True, exist_ok=True)
         link = folder / mode
         link.unlink(missing_ok=True)

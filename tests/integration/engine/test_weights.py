@@ -14,10 +14,13 @@ pytest.importorskip("torch")
 pytest.importorskip("huggingface_hub")
 pytest.importorskip("modelscope_hub")
 
+from gpu_worker.engine import examine
 from gpu_worker.engine.__main__ import check_checksum
 from gpu_worker.engine.load import load_model, pick_device
+from gpu_worker.engine.process import Child
 from gpu_worker.weights.folders import MANIFEST
 from gpu_worker.weights.pull import model_folder
+from tests.integration.engine.plans import engine_command
 from tests.standins.hub import Hub
 from video_jobs.catalogue import Catalogue, load_catalogue
 from video_jobs.errors import ModelUnavailable
@@ -165,3 +168,44 @@ def test_loading_writes_no_bars_into_the_log(models: Path, capfd: pytest.Capture
 
     said = capfd.readouterr()
     assert (said.out, said.err) == ("", "")
+
+
+HOUSE = """
+[checkpoints.house]
+repos = { t2v = "acme/House-5b" }
+image = false
+sizes = ["64x64"]
+frames = { 5 = 81 }
+fps = 16
+text_tokens = 64
+layers = 2
+hidden = 64
+patch_t = 2
+tflops = 0.02
+presets.speed = { steps = 10, scheduler = "ddim", guidance = 6.0 }
+presets.quality = { steps = 50, scheduler = "dpm", guidance = 6.0 }
+"""
+
+# The last word counts. Two ranks: the follower must find it too.
+HOUSE_ENGINE = ("--model", "house", "--checkpoint", "house", "--ranks", "2")
+
+
+async def test_an_operators_own_checkpoint_is_known_wherever_a_model_is_named(
+    hub: Hub, models: Path, tmp_path: Path
+) -> None:
+    (own := tmp_path / "own.toml").write_text(HOUSE)
+    shutil.copytree(models / "tiny-1" / "t2v", tmp_path / "hub" / "acme" / "House-5b")
+
+    pulled = run(hub, tmp_path / "m", "pull", "house", COGVIDEOX_CATALOGUE=str(own))
+    listed = run(hub, tmp_path / "m", "list", COGVIDEOX_CATALOGUE=str(own))
+
+    assert pulled.returncode == 0, pulled.stderr
+    assert "pull house" in listed.stdout
+    assert "acme/House-5b" in listed.stdout
+    found = examine.model("house", tmp_path / "m", load_catalogue(own))
+    assert found["problems"] == []
+    engine = Child("engine", engine_command(tmp_path / "m", *HOUSE_ENGINE, "--catalogue", str(own)))
+    try:
+        await engine.start()
+    finally:
+        await engine.kill()
