@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLCogVideoX, CogVideoXDDIMScheduler, CogVideoXD
 
 from gpu_worker.engine.memory import PRESETS, MemoryPreset, Place, Sizes
 from gpu_worker.engine.prompts import PromptCache
-from gpu_worker.engine.visit import settle, visiting
+from gpu_worker.engine.visit import plain_parts, settle, visiting
 
 _SCHEDULERS: dict[str, Any] = {"ddim": CogVideoXDDIMScheduler, "dpm": CogVideoXDPMScheduler}
 
@@ -77,4 +77,4 @@ def settle_transformer(transformer: Any, place: Place, device: torch.device) -> 
 
 
 def size_bytes(module: Any) -> int:
-    return sum(part.numel() * part.element_size() for part in module.parameters())
+    return sum(plain.nbytes for part in module.parameters() for plain in plain_parts(part))

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
@@ -24,6 +25,7 @@ from video_jobs.errors import ModelUnavailable
 from video_jobs.job import RenderPlan, Stage
 
 OnProgress = Callable[[Stage, int, int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Renderer:
         """What really worked on the last clip, for the record."""
 
         self._accept_unknown_prompts = accept_unknown_prompts
-        self._room = Room(model)
+        self._room = Room(self.tuned)
 
     def render(
         self, clip: Clip, frames: Path, on_progress: OnProgress, checkpoints: Checkpoints | None = None
@@ -67,12 +69,17 @@ class Renderer:
             raise ModelUnavailable(f"The loaded weights cannot render {clip.mode}.")
         if not self._accept_unknown_prompts:
             check_prompt(self.model, clip.prompt)
-        transformer = self.model.transformers[clip.mode]
-        shape = geometry_of(self.model, transformer, clip.plan.width, clip.plan.height, clip.plan.num_frames)
-        self._room.make(clip.plan, shape, transformer)
+        attempt = lambda shape: self._attempt(clip, shape, frames, on_progress, checkpoints)  # noqa: E731
+        return self.with_room(clip.plan, clip.mode, attempt)
+
+    def with_room(self, plan: RenderPlan, mode: str, attempt: Callable[[Geometry], T]) -> T:
+        """What the attempt gives, in the roomiest preset that holds it."""
+        transformer = self.model.transformers[mode]
+        shape = geometry_of(self.model, transformer, plan.width, plan.height, plan.num_frames)
+        self._room.make(plan, shape, transformer)
         while True:
             try:
-                return self._attempt(clip, shape, frames, on_progress, checkpoints)
+                return attempt(shape)
             except torch.OutOfMemoryError:
                 if not self._room.has_less():
                     raise

@@ -9,6 +9,7 @@ from gpu_worker.engine.geometry import Geometry
 from gpu_worker.engine.load import free_bytes
 from gpu_worker.engine.memory import GB, ClipSize, MemoryPreset, estimate, lower_than
 from gpu_worker.engine.model import Model
+from gpu_worker.engine.tune import Tuned
 from video_jobs.job import RenderPlan
 
 logger = logging.getLogger(__name__)
@@ -17,16 +18,16 @@ logger = logging.getLogger(__name__)
 class Room:
     """Which preset each clip is rendered in. The roomiest is tried again for every clip until memory ran out in it."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
-        self._roomiest = model.memory
+    def __init__(self, tuned: Tuned) -> None:
+        self._tuned, self._model = tuned, tuned.model
+        self._roomiest = self._model.memory
 
     def make(self, plan: RenderPlan, shape: Geometry, transformer: Any) -> None:
         """Step down before the clip, not in its middle, if it will not fit."""
         preset, available = self._roomiest, device_bytes(self._model)
         if available is not None:
             clip = clip_size(plan, shape, transformer)
-            while (peak := max(estimate(self._model.sizes(), clip, preset).values())) > available:
+            while (peak := max(estimate(self._tuned.sizes(), clip, preset).values())) > available:
                 logger.warning("clip will not fit", extra={"peak_gb": round(peak / GB, 1), "preset": preset.name})
                 lower = lower_than(preset)
                 if lower is None:
@@ -45,7 +46,7 @@ class Room:
 
     def _settle(self, preset: MemoryPreset) -> None:
         if preset != self._model.memory:
-            self._model.settle(preset)
+            self._tuned.settle(preset)
 
 
 def clip_size(plan: RenderPlan, shape: Geometry, transformer: Any) -> ClipSize:

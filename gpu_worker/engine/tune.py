@@ -16,8 +16,8 @@ from gpu_worker.engine.compiled import compile_blocks, uncompile_blocks
 from gpu_worker.engine.convolve import ONEDNN, convolve_by_onednn
 from gpu_worker.engine.crew import LeadingPredictor, announce_clip
 from gpu_worker.engine.kernels import Kernel, choose_kernel, is_known, sample_of, sdpa
-from gpu_worker.engine.memory import Place
-from gpu_worker.engine.model import Model
+from gpu_worker.engine.memory import MemoryPreset, Place, Sizes
+from gpu_worker.engine.model import Model, size_bytes
 from gpu_worker.engine.precision import PrecisionUnusable, lowered
 from gpu_worker.engine.predict import Conditions, Predictor
 from gpu_worker.engine.ranks import Ranks
@@ -65,6 +65,18 @@ class Tuned:
     def variants(self) -> list[Any]:
         """Transformers of lower precision that were made so far."""
         return list(self._variants.values())
+
+    def settle(self, memory: MemoryPreset) -> None:
+        """Another home for every part. Blocks of lower precision are made anew there when they are asked for."""
+        if (memory.transformer is Place.DEVICE) != (self.model.memory.transformer is Place.DEVICE):
+            self._variants.clear()
+        self.model.settle(memory)
+
+    def sizes(self) -> Sizes:
+        """Of the model, and of what was made beside it."""
+        known = self.model.sizes()
+        beside = sum(size_bytes(variant.transformer_blocks) for variant in self.variants)
+        return replace(known, transformers=known.transformers + beside)
 
     @property
     def decoder(self) -> str:

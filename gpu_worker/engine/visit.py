@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 Home = list[tuple[dict[str, Any], str, Any]]
 
@@ -29,8 +30,8 @@ def settle(module: Any, device: torch.device) -> None:
     module.to(device)
     if device.type == "cpu" and torch.cuda.is_available():
         for holder, name, tensor in _tensors(module):
-            if type(tensor.data) is not torch.Tensor:
-                continue  # Eight-bit tensors are several in one.
+            if is_traceable_wrapper_subclass(tensor):
+                continue
             pinned = tensor.data.pin_memory()
             holder[name] = nn.Parameter(pinned, requires_grad=False) if isinstance(tensor, nn.Parameter) else pinned
 
@@ -73,9 +74,18 @@ class StreamedBlocks:
             return
         working = torch.cuda.current_stream(self._device)
         working.wait_stream(self._copies)
-        for tensor in tensors:
+        for plain in (part for tensor in tensors for part in plain_parts(tensor)):
             # Made on the copying stream: its memory must not be reused before the working one is done with it.
-            tensor.record_stream(working)
+            plain.record_stream(working)
+
+
+def plain_parts(tensor: Any) -> Iterator[torch.Tensor]:
+    """An eight-bit tensor is several in one, and knows neither streams nor its own size."""
+    if not is_traceable_wrapper_subclass(tensor):
+        yield tensor
+        return
+    for name in tensor.__tensor_flatten__()[0]:
+        yield from plain_parts(getattr(tensor, name))
 
 
 def _tensors(module: Any) -> Home:

@@ -1,16 +1,19 @@
 """Before the first clip: kernels chosen, code compiled, one step of every mode taken. Only then is the engine ready."""
 
+import logging
 import time
 from typing import Any
 
 import torch
 
-from gpu_worker.engine.geometry import geometry_of, positions
+from gpu_worker.engine.geometry import Geometry, positions
 from gpu_worker.engine.predict import Conditions
 from gpu_worker.engine.render import Renderer
 from gpu_worker.engine.text import encode_prompt
 from video_jobs.catalogue import Catalogue, Checkpoint
 from video_jobs.job import Quality, RenderPlan, VideoSpec
+
+logger = logging.getLogger(__name__)
 
 
 def warm_up(renderer: Renderer, catalogue: Catalogue, checkpoint: str) -> dict[str, float]:
@@ -31,12 +34,21 @@ def _take_steps(renderer: Renderer, plans: list[RenderPlan]) -> None:
     try:
         for plan in plans:
             for mode in renderer.model.transformers:
-                take_step(renderer, plan, mode)
+                _take_step_if_it_fits(renderer, plan, mode)
     except (OSError, RuntimeError) as exc:
-        # The compiler's errors are RuntimeErrors of its own; so is a device's lack of memory.
-        if not renderer.tuned.is_compiled or isinstance(exc, torch.OutOfMemoryError):
+        # The compiler's errors are RuntimeErrors of its own.
+        if not renderer.tuned.is_compiled:
             raise
         renderer.tuned.stop_compiling(exc)
+
+
+def _take_step_if_it_fits(renderer: Renderer, plan: RenderPlan, mode: str) -> None:
+    try:
+        renderer.with_room(plan, mode, lambda shape: take_step(renderer, plan, mode, shape))
+    except torch.OutOfMemoryError:
+        # Shorter clips may well fit: the engine serves those.
+        clip = f"{plan.num_frames} frames at {plan.width}x{plan.height}"
+        logger.warning("not warmed up: out of memory", extra={"clip": clip, "mode": mode})
 
 
 def served_plans(catalogue: Catalogue, checkpoint: str) -> list[RenderPlan]:
@@ -55,11 +67,10 @@ def served_plans(catalogue: Catalogue, checkpoint: str) -> list[RenderPlan]:
 
 
 @torch.no_grad()
-def take_step(renderer: Renderer, plan: RenderPlan, mode: str) -> torch.Tensor:
+def take_step(renderer: Renderer, plan: RenderPlan, mode: str, shape: Geometry) -> torch.Tensor:
     """One prediction of nothing in particular."""
     model = renderer.model
     transformer: Any = model.transformers[mode]
-    shape = geometry_of(model, transformer, plan.width, plan.height, plan.num_frames)
     embeds = encode_prompt(model, "", plan.max_text_tokens)
     sample = torch.zeros(shape.latent_shape, device=model.device, dtype=embeds.dtype)
     given = Conditions(

@@ -1,5 +1,6 @@
 """Memory presets: chosen by what is free, estimated before a clip, one lower when that was not enough."""
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,15 @@ import torch
 from gpu_worker.engine import visit
 from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.memory import GB, PRESETS, ClipSize, Sizes, choose_preset, estimate, lower_than, preset_named
-from gpu_worker.engine.model import Model
+from gpu_worker.engine.model import Model, size_bytes
 from gpu_worker.engine.prompts import PromptCache
 from gpu_worker.engine.render import Clip, Renderer
 from gpu_worker.engine.text import encode_prompt
+from gpu_worker.engine.tune import Options
+from gpu_worker.engine.warm import warm_up
 from tests.integration.engine.plans import STEPS, small_plan
+from video_jobs.catalogue import load_catalogue
+from video_jobs.job import RenderPlan
 
 pytestmark = pytest.mark.worker
 CPU = pick_device("cpu")
@@ -191,3 +196,68 @@ def test_kept_prompts_stay_within_their_bound() -> None:
     assert cache.get(("b", 1)) is None, "the least used goes"
     assert all(cache.get((word, 1)) is not None for word in ("a", "c", "d"))
     assert cache.size_bytes == 120
+
+
+def test_warm_up_steps_down_for_a_clip_that_will_not_fit(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
+    renderer, met = Renderer(model, options=Options(compile=True)), []
+    monkeypatch.setattr("gpu_worker.engine.room.device_bytes", lambda _: 100)
+    monkeypatch.setattr(
+        "gpu_worker.engine.room.estimate",
+        lambda _sizes, clip, preset: {"denoise": 0 if preset.name == "16" else clip.num_frames},
+    )
+    monkeypatch.setattr(
+        "gpu_worker.engine.warm.take_step", lambda _r, plan, *_: met.append((plan.num_frames, model.memory.name))
+    )
+
+    warm_up(renderer, load_catalogue(), "tiny-random")
+
+    assert (81, "80") in met
+    assert (161, "16") in met
+
+
+def test_a_clip_too_large_for_any_preset_does_not_keep_the_engine_from_starting(
+    models: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    renderer = Renderer(load_model("tiny-random", models, CPU, "16"), options=Options(compile=True))
+
+    def too_large(_renderer: Renderer, plan: RenderPlan, *_: Any) -> None:
+        if plan.num_frames > 81:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("gpu_worker.engine.warm.take_step", too_large)
+    warm_up(renderer, load_catalogue(), "tiny-random")
+
+    assert renderer.tuned.is_compiled, "that was no fault of the compiler"
+    assert "not warmed up" in caplog.text
+
+
+def test_blocks_of_lower_precision_are_where_the_preset_has_the_transformer(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[str] = []
+
+    def copied(native: Any, *_: Any) -> Any:
+        made.append(model.memory.name)
+        return copy.deepcopy(native)
+
+    monkeypatch.setattr("gpu_worker.engine.tune.lowered", copied)
+    renderer, clip = Renderer(model), Clip(small_plan(precision="int8"), "a red ball", None, 3)
+    alone = model.sizes().transformers
+    for name in ("80", "48", "24", "16", "80"):
+        renderer._room._roomiest = preset_named(name)
+        renderer.render(clip, tmp_path / "f.npy", lambda *_: None)
+
+    assert made == ["80", "24", "80"], "made anew when the transformer's home changes, and only then"
+    assert renderer.tuned.sizes().transformers > alone, "and the estimate counts them"
+
+
+def test_an_eight_bit_tensor_is_as_large_as_its_parts() -> None:
+    pytest.importorskip("torchao")
+    from torchao.quantization import Int8WeightOnlyConfig, quantize_
+
+    linear = torch.nn.Linear(64, 64, bias=False)
+    quantize_(linear, Int8WeightOnlyConfig())
+
+    kinds = [type(part) for part in visit.plain_parts(linear.weight)]
+    assert set(kinds) == {torch.Tensor}, "what a stream can be told of"
+    assert size_bytes(linear) < 64 * 64 * 2
