@@ -1,5 +1,6 @@
 """Decoding in tiles, each by one of several ranks: the same tiles, blended in the same way, as by one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,6 +8,9 @@ import torch
 import torch.distributed as dist
 
 from gpu_worker.engine.ranks import Ranks
+
+Place = tuple[int, int]
+"""Row and column of a tile."""
 
 
 @dataclass(frozen=True)
@@ -30,23 +34,34 @@ def tiles_of(vae: Any, height: int, width: int) -> list[Tile]:
 def decode_shared(vae: Any, latents: torch.Tensor, ranks: Ranks) -> torch.Tensor | None:
     """The video at the leader; None at the others."""
     tiles = tiles_of(vae, *latents.shape[3:])
-    decoded: dict[tuple[int, int], torch.Tensor] = {}
-    for number, tile in enumerate(tiles):
-        if number % ranks.world == ranks.rank:
-            decoded[tile.row, tile.column] = decode_tile(vae, latents, tile)
     if ranks.rank:
-        for pixels in decoded.values():
+        for pixels in _own_tiles(vae, latents, tiles, ranks).values():
             dist.send(torch.tensor(pixels.shape), 0, group=ranks.words)
             dist.send(pixels.contiguous(), 0)
         return None
+    try:
+        decoded = _own_tiles(vae, latents, tiles, ranks)
+    except Exception:
+        # Cancelled, say: the others do not know, and would wait for ever with what they send.
+        for _ in _heard_tiles(latents, tiles, ranks):
+            pass
+        raise
+    return blend(vae, decoded | dict(_heard_tiles(latents, tiles, ranks)))
+
+
+def _own_tiles(vae: Any, latents: torch.Tensor, tiles: list[Tile], ranks: Ranks) -> dict[Place, torch.Tensor]:
+    own = (tile for number, tile in enumerate(tiles) if number % ranks.world == ranks.rank)
+    return {(tile.row, tile.column): decode_tile(vae, latents, tile) for tile in own}
+
+
+def _heard_tiles(latents: torch.Tensor, tiles: list[Tile], ranks: Ranks) -> Iterator[tuple[Place, torch.Tensor]]:
     for number, tile in enumerate(tiles):
         if owner := number % ranks.world:
             shape = torch.empty(5, dtype=torch.int64)
             dist.recv(shape, owner, group=ranks.words)
             pixels = latents.new_empty(shape.tolist())
             dist.recv(pixels, owner)
-            decoded[tile.row, tile.column] = pixels
-    return blend(vae, decoded)
+            yield (tile.row, tile.column), pixels
 
 
 def decode_tile(vae: Any, latents: torch.Tensor, tile: Tile) -> torch.Tensor:

@@ -20,7 +20,8 @@ from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Render
 from gpu_worker.engine.ranks import Ranks, UnshareableModel, bounds_of, sizes_of
 from tests.integration.engine.plans import STEPS, engine_command, small_plan
-from video_jobs.errors import EngineFault
+from video_jobs.errors import EngineFault, JobCancelled
+from video_jobs.job import Stage
 
 pytestmark = [pytest.mark.worker, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parents[3]
@@ -110,3 +111,30 @@ def test_shares_cover_everything_once() -> None:
 def test_heads_that_cannot_be_shared_out_are_refused() -> None:
     with pytest.raises(UnshareableModel, match="30 heads over 4"):
         Ranks(0, 8, 2, None, None, None).check(30)
+
+
+@pytest.mark.long
+async def test_a_clip_cancelled_while_tiles_are_shared_out_leaves_the_crew_whole(models: Path, tmp_path: Path) -> None:
+    engine = Child("engine", engine_command(models, "--ranks", "2", "--memory", "24"))
+    asked: list[asyncio.Task[None]] = []
+
+    def job(token: str) -> Render:
+        plan = small_plan(width=256, height=160)
+        fields = {"job_id": "7", "token": token, "prompt": "a red ball", "plan": plan, "seed": 3}
+        return Render.model_validate(fields | {"frames_path": str(tmp_path / "frames.npy")})
+
+    def cancel_in_decode(message: Message) -> None:
+        if isinstance(message, Progress) and message.stage is Stage.DECODE and not asked:
+            asked.append(asyncio.create_task(engine.cancel("7", "1:a", 300.0)))
+
+    try:
+        with pytest.raises(JobCancelled):
+            await engine.run(job("1:a"), lambda: 600.0, cancel_in_decode)
+        asked[0].cancel()
+        first = engine.pid
+        done = await engine.run(job("2:b"), lambda: 120.0, lambda _: None)
+        assert engine.pid == first
+    finally:
+        await engine.kill()
+
+    assert done.stages["devices"] == "2"
