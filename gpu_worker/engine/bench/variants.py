@@ -133,12 +133,13 @@ def decode_latents(model: Model, found: Measured, plan: RenderPlan) -> None:
     if found.latents is None:
         return
     shape = _geometry(model, plan)
-    vae, kept = model.vae, found.latents[:, shape.padding :].permute(0, 2, 1, 3, 4)
-    vae.use_tiling = is_tiled(model.memory, plan.width, plan.height)
+    kept = found.latents[:, shape.padding :].permute(0, 2, 1, 3, 4)
     started = _now(model.device)
-    video = vae.decode(1 / vae.config.scaling_factor * kept).sample
+    with model.at_work(model.vae, model.memory.vae) as vae:
+        vae.use_tiling = is_tiled(model.memory, plan.width, plan.height)
+        video = vae.decode(1 / vae.config.scaling_factor * kept).sample
+        vae.use_tiling = False
     found.decode_s = _now(model.device) - started
-    vae.use_tiling = False
     found.frames = (video[0].permute(1, 0, 2, 3) / 2 + 0.5).clamp(0, 1).cpu()
     found.peak_bytes = max(found.peak_bytes, peak_bytes(model.device))
 

@@ -1,8 +1,10 @@
 """The bench builds what it says, runs stock and ours on the same noise, and marks what it did not measure."""
 
+import contextlib
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,22 @@ def test_what_is_extrapolated_is_marked_and_compared_with_nothing(capsys: pytest
     assert all(row["extrapolated"] and row["psnr"] is None for row in said["rows"])
     assert said["device"].startswith("CPU")
     assert {"python", "torch", "diffusers"} == set(said["versions"])
+
+
+def test_a_decoder_that_lives_in_main_memory_visits_the_device(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    visitors: list[str] = []
+
+    def noted(module: Any, _device: torch.device) -> Any:
+        visitors.append(type(module).__name__)
+        return contextlib.nullcontext(module)
+
+    monkeypatch.setattr("gpu_worker.engine.model.visiting", noted)
+    main([*SMALL, "--decode", "--variants", "exact", "--memory", "24", "--measured-steps", "1"])
+
+    assert visitors == ["CogVideoXTransformer3DModel"] * 2 + ["AutoencoderKLCogVideoX"]
+    assert "exact" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("variant", ["fast", "exact+magic"])
