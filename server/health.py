@@ -55,6 +55,10 @@ async def redis_problems(redis: Redis) -> list[str]:
         return [f"redis does not answer: {type(exc).__name__}"]
     if set(ASKED) - said.keys():
         return [HIDDEN]
+    return _dangers(said)
+
+
+def _dangers(said: dict[str, str]) -> list[str]:
     problems = []
     if said["appendonly"] != "yes":
         problems.append("redis keeps no append-only file: set appendonly yes")

@@ -186,11 +186,7 @@ class Model:
         before, self.reaped = self.reaped, self.now
         running = [(job_id, job) for job_id, job in self.jobs.items() if job.lease_until is not None]
         if self.now - before > GAP_MS:
-            for _, job in running:
-                job.lease_until = max(job.lease_until or 0, self.now + LEASE_MS)
-                job.audit.append("lease extended")
-                if job.deadline is not None:
-                    job.deadline = max(job.deadline, self.now + LEASE_MS)
+            self._extend([job for _, job in running])
             return []
         if before - self.now > GAP_MS:
             self._take_back(before)
@@ -206,6 +202,13 @@ class Model:
             if job.delayed_until is not None and job.delayed_until <= self.now:
                 job.delayed_until = None
         return [job_id for job_id, _ in ended] + late
+
+    def _extend(self, running: list[Job]) -> None:
+        for job in running:
+            job.lease_until = max(job.lease_until or 0, self.now + LEASE_MS)
+            job.audit.append("lease extended")
+            if job.deadline is not None:
+                job.deadline = max(job.deadline, self.now + LEASE_MS)
 
     def _end_late(self) -> list[str]:
         late = [job_id for job_id, job in self.jobs.items() if job.deadline is not None and job.deadline <= self.now]
