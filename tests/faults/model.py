@@ -203,7 +203,7 @@ class Model:
                 job.delayed_until = None
         return [job_id for job_id, _ in ended] + late
 
-    def _extend(self, running: list[Job]) -> None:
+    def _extend(self, running: list[ModelJob]) -> None:
         for job in running:
             job.lease_until = max(job.lease_until or 0, self.now + LEASE_MS)
             job.audit.append("lease extended")
