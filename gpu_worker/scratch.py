@@ -5,6 +5,7 @@ import fcntl
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from video_jobs.job import Claim
@@ -16,11 +17,13 @@ class Scratch:
     def __init__(self, root: Path, min_free_bytes: int) -> None:
         root.mkdir(parents=True, exist_ok=True)
         self._min_free_bytes = min_free_bytes
-        for folder in root.iterdir():
-            _sweep(folder)
         self._folder = root / f"{os.getpid()}-{os.urandom(4).hex()}"
-        self._folder.mkdir()
-        self._lock = _lock(self._folder)
+        # One worker at a time: a folder that is made and not yet locked would be swept by the next one.
+        with _turn(root):
+            for folder in root.iterdir():
+                _sweep(folder)
+            self._folder.mkdir()
+            self._lock = _lock(self._folder)
         self._short_until = 0.0
 
     def trouble(self) -> str | None:
@@ -46,6 +49,16 @@ class Scratch:
     def close(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)
         os.close(self._lock)
+
+
+@contextlib.contextmanager
+def _turn(root: Path) -> Iterator[None]:
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _lock(folder: Path) -> int:
