@@ -22,7 +22,8 @@ def test_worker_that_starts_beside_another_does_not_sweep_its_new_folder(tmp_pat
     first = Scratch(tmp_path, 0)
     starting.join()
 
-    assert first.free_bytes() and second[0].free_bytes()
+    assert first.free_bytes()
+    assert second[0].free_bytes()
     assert len(list(tmp_path.iterdir())) == 2
     for scratch in (first, second[0]):
         scratch.close()
