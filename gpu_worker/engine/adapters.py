@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -115,24 +116,35 @@ def _up_of(down: str) -> str:
 def _patches(
     names: set[str], read: Callable[[str], torch.Tensor], words: Mapping[str, str], scale: float
 ) -> Iterator[Patch]:
-    alphas = _alphas(words)
+    said = _note(words)
     for name in sorted(names):
         found = _DOWN.match(name)
         if found is None:
             continue
         down, up, alpha = read(name), read(_up_of(name)), f"{name.partition('.lora')[0]}.alpha"
         rank = down.shape[0]
-        strength = float(read(alpha)) if alpha in names else alphas.get("lora_alpha", rank)
+        strength = float(read(alpha)) if alpha in names else float(said.get("lora_alpha", rank))
+        share = strength / (math.sqrt(rank) if said.get("use_rslora") else rank)
         target, third = _place(found[1])
-        yield Patch(target, third, down.flatten(1), up.flatten(1), scale * strength / rank)
+        yield Patch(target, third, down.flatten(1), up.flatten(1), scale * share)
 
 
-def _alphas(words: Mapping[str, str]) -> dict[str, float]:
-    """PEFT's own note of its scale, where the file has one."""
-    said = json.loads(words.get("lora_adapter_metadata", "{}"))
-    return {
-        name.removeprefix("transformer."): float(value) for name, value in said.items() if name.endswith("lora_alpha")
-    }
+def _note(words: Mapping[str, str]) -> dict[str, Any]:
+    """PEFT's own note of how it was trained, where the file has one; what we cannot honour is refused."""
+    said = {name.removeprefix("transformer."): value for name, value in _read_note(words).items()}
+    if strange := [name for name in ("alpha_pattern", "use_dora") if said.get(name)]:
+        raise ModelUnavailable(f"the adapter was trained with {', '.join(strange)}, which is not served here")
+    return said
+
+
+def _read_note(words: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        said = json.loads(words.get("lora_adapter_metadata", "{}"))
+    except ValueError as exc:
+        raise ModelUnavailable(f"the adapter's own note cannot be read: {exc}") from exc
+    if not isinstance(said, dict):
+        raise ModelUnavailable("the adapter's own note is no table")
+    return said
 
 
 def _place(target: str) -> tuple[str, int | None]:

@@ -111,6 +111,21 @@ def test_scale_of_the_training_is_read_from_its_own_note(tmp_path: Path) -> None
     assert {patch.scale for patch in read_adapter(path, sha256, 0.5)} == {1.0}
 
 
+def test_a_rank_stabilised_adapter_is_as_strong_as_it_was_trained(tmp_path: Path) -> None:
+    said = {"transformer.lora_alpha": 2 * RANK, "transformer.use_rslora": True}
+    path, sha256 = adapter_file(tmp_path, words={"lora_adapter_metadata": json.dumps(said)})
+
+    assert {patch.scale for patch in read_adapter(path, sha256, 1.0)} == {2 * RANK / RANK**0.5}
+
+
+@pytest.mark.parametrize("note", ['{"transformer.alpha_pattern": {"to_q": 8}}', '{"use_dora": true}', "{not JSON", "3"])
+def test_what_an_adapter_asks_for_and_we_cannot_do_is_refused(tmp_path: Path, note: str) -> None:
+    path, sha256 = adapter_file(tmp_path, words={"lora_adapter_metadata": note})
+
+    with pytest.raises(ModelUnavailable):
+        read_adapter(path, sha256, 1.0)
+
+
 def test_clips_change_with_the_adapter_and_back(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path, sha256 = adapter_file(tmp_path)
     kept: list[torch.Tensor] = []
