@@ -184,7 +184,9 @@ def _seconds(kernel: Kernel, sample: torch.Tensor) -> float:
 
 def _random(like: torch.Tensor, tokens: int, seed: int) -> torch.Tensor:
     shape = (1, like.shape[1], tokens, like.shape[3])
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(like.device, like.dtype)
+    # Drawn on the device: in main memory a draw takes longer than any kernel that is timed with it.
+    draw = torch.Generator(like.device).manual_seed(seed)
+    return torch.randn(shape, generator=draw, device=like.device, dtype=like.dtype)
 
 
 def _wait(device: torch.device) -> None:
