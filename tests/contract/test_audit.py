@@ -139,8 +139,9 @@ async def test_what_operators_do_to_keys_is_on_record_without_a_secret(
 async def test_operators_search_check_and_erase(
     operator: httpx2.AsyncClient, client: httpx2.AsyncClient, house: House
 ) -> None:
-    for _ in range(2):
-        await client.post("/videos/generations", json=BODY | {"prompt": "=cmd|' /C calc'!A0"})
+    for number in ("first", "second"):
+        said = {"prompt": "=cmd|' /C calc'!A0", "request_id": f"{number} request"}
+        await client.post("/videos/generations", json=BODY | said)
     await house.audit.sealer.work()
     sheet = (await operator.get("/audit", params={"user": "user-1", "format": "csv"})).text
     assert "'=cmd" in sheet
