@@ -29,6 +29,7 @@ from video_jobs.verdicts import Charge
 from video_jobs.workers import WorkerRegistry
 
 ANNOUNCE_EVERY_SECONDS, NAP_SECONDS, QUIET_SECONDS, REDIS_PAUSE_SECONDS = 5.0, 2.0, 5.0, 0.2
+BROKEN_DRAIN_SECONDS = 10.0
 MAX_JOBS = 3
 """One renders; the clips before it may still be finished and uploaded."""
 
@@ -95,14 +96,22 @@ class VideoWorker(Worker):  # type: ignore[misc]
         loops = [self._starts_and_claims(), self._hears_cancels(), self._announces()]
         loops.append(run_reaper(self._shop.store, on_reaped=self._shop.metrics.reaped))
         running = [asyncio.create_task(loop) for loop in loops]
-        await self._stopping.wait()
-        for task in running:
+        stopping = asyncio.create_task(self._stopping.wait())
+        await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
+        broken = next((task for task in running if task.done()), None)
+        if broken is not None:
+            # A worker that only seems to work is worse than one that ends and is started again.
+            logger.error("the worker is broken", exc_info=broken.exception())
+            self.drain(BROKEN_DRAIN_SECONDS)
+        for task in (stopping, *running):
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
             await self._registry.leave(self.name)
         await asyncio.gather(self._shop.engine.kill(), self._shop.finisher.kill())
+        if broken is not None:
+            broken.result()
 
     def drain(self, limit_s: float) -> None:
         """Take no new job and hand back those in hand; nobody is charged."""

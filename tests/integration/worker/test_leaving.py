@@ -215,3 +215,18 @@ async def test_drain_does_not_wait_for_an_engine_that_starts_anew(shop: Workshop
 
     record = await store.get(job.id)
     assert (record.state, record.attempts[0].ended_by) == (JobState.QUEUED, "drained")
+
+
+async def test_worker_whose_loop_breaks_ends_and_says_why(
+    shop: Workshop, redis_client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = VideoWorker(shop, redis_client, ["tiny"])
+
+    async def breaks() -> None:
+        raise ValueError("unforeseen")
+
+    monkeypatch.setattr(worker, "_announces", breaks)
+
+    with pytest.raises(ValueError, match="unforeseen"):
+        await asyncio.wait_for(worker.main(), 20)
+    assert worker.is_stopping
