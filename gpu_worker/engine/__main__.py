@@ -80,7 +80,8 @@ class Engine:
             yield
         except RuntimeError:
             if self._crew:
-                self._crew.wait_for_the_worst()
+                logger.exception("a render by several devices failed")
+                self._crew.give_up()
             raise
 
     def _prepare(self, job: Render, on_progress: OnProgress) -> str:
@@ -110,6 +111,7 @@ def main() -> None:
     started = time.monotonic()
     device, catalogue = pick_device(args.device), load_catalogue(args.catalogue)
     options = Options(args.attention, is_compiled(args.compile, device), has_onednn(device))
+    check_ranks(args.ranks, device)
     # Before loading: the others load at the same time.
     crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:
@@ -164,6 +166,11 @@ def follower_arguments(args: argparse.Namespace, device: torch.device, options: 
 
 def is_compiled(wanted: str, device: torch.device) -> bool:
     return device.type == "cuda" if wanted == "auto" else wanted == "on"
+
+
+def check_ranks(ranks: int, device: torch.device) -> None:
+    if device.type == "cuda" and ranks > (seen := torch.cuda.device_count()):
+        sys.exit(f"one job is to have {ranks} GPUs (COGVIDEOX_GPUS_PER_JOB), but this worker sees {seen}")
 
 
 def check_checksum(model: Model, native: Checkpoint) -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -41,9 +41,12 @@ class Crew:
     def join(self, device: torch.device) -> Ranks:
         return join(0, self._world, self._meeting, device, self._branches)
 
-    def wait_for_the_worst(self) -> None:
-        """After a collective failed: if a rank is dead, this process ends here, and no half of a crew takes a job."""
+    def give_up(self) -> NoReturn:
+        """After a failure here: nobody knows at which step the others wait, and no crew out of step takes a job."""
+        # If a rank is dead, the watch is to tell of it.
         time.sleep(5 * WATCH_EVERY_SECONDS)
+        logger.error("the crew is out of step")
+        os._exit(LOST_A_RANK)
 
     def _start(self, rank: int, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", "gpu_worker.engine.follow", "--rank", str(rank)]
@@ -76,11 +79,11 @@ class LeadingPredictor:
 
 
 def announce_clip(
-    ranks: Ranks, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None, kernel: str
+    ranks: Ranks, plan: RenderPlan, mode: str, given: Conditions, adapter: Path | None, kernel: str, memory: str
 ) -> None:
     """All a follower needs to predict the steps that come."""
     words: dict[str, Any] = {"do": "clip", "plan": plan.model_dump(), "mode": mode, "guidance": given.guidance}
-    words |= {"kernel": kernel}
+    words |= {"kernel": kernel, "memory": memory}
     words |= {"adapter": str(adapter) if adapter else None, "dtype": str(given.embeds.dtype).removeprefix("torch.")}
     words |= {"embeds": list(given.embeds.shape), "image": None if given.image is None else list(given.image.shape)}
     ranks.say(words)

@@ -10,6 +10,7 @@ from gpu_worker.engine.compiled import use_cache_folder
 from gpu_worker.engine.convolve import has_onednn
 from gpu_worker.engine.geometry import geometry_of, positions
 from gpu_worker.engine.load import load_model, pick_device
+from gpu_worker.engine.memory import preset_named
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.predict import Conditions
 from gpu_worker.engine.process import die_with_parent
@@ -42,6 +43,9 @@ class Follower:
     def _clip(self, said: dict[str, Any]) -> dict[str, Any]:
         """Predict with the others until something else is said."""
         plan, mode = RenderPlan.model_validate(said["plan"]), said["mode"]
+        # The leader holds the text encoder too: what fits there fits here.
+        if said["memory"] != self._model.memory.name:
+            self._tuned.settle(preset_named(said["memory"]))
         embeds = self._hear_tensor(said["embeds"], said["dtype"])
         image = self._hear_tensor(said["image"], said["dtype"]) if said["image"] else None
         transformer = self._model.transformers[mode]

@@ -81,7 +81,8 @@ class Renderer:
             try:
                 return attempt(shape)
             except torch.OutOfMemoryError:
-                if not self._room.has_less():
+                # Of several ranks the others wait in the middle of a step: they cannot begin again.
+                if self.tuned.ranks or not self._room.has_less():
                     raise
             # Outside of the handler, whose traceback holds the tensors that were too many.
             self._room.step_down()

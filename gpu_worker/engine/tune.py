@@ -133,7 +133,7 @@ class Tuned:
             if self.ranks is None or self.ranks.rank:
                 yield predictor
                 return
-            announce_clip(self.ranks, plan, mode, given, adapter, kernel.name)
+            announce_clip(self.ranks, plan, mode, given, adapter, kernel.name, memory.name)
             yield LeadingPredictor(predictor, self.ranks)
 
     def _predictor(

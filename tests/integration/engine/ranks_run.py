@@ -20,7 +20,7 @@ CPU = pick_device("cpu")
 
 def main() -> None:
     models, out, world, branches = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    arguments = ["--model", "tiny-random", "--models", str(models), "--device", "cpu", "--memory", "24"]
+    arguments = ["--model", "tiny-random", "--models", str(models), "--device", "cpu", "--memory", "16"]
     crew = Crew(world, arguments, branches) if world > 1 else None
     model = load_model("tiny-random", models, CPU, "24")
     renderer = Renderer(model, ranks=crew.join(CPU) if crew else None)

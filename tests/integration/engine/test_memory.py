@@ -17,6 +17,7 @@ from gpu_worker.engine.load import load_model, pick_device
 from gpu_worker.engine.memory import GB, PRESETS, ClipSize, Sizes, choose_preset, estimate, lower_than, preset_named
 from gpu_worker.engine.model import Model, size_bytes
 from gpu_worker.engine.prompts import PromptCache
+from gpu_worker.engine.ranks import Ranks
 from gpu_worker.engine.render import Clip, Renderer
 from gpu_worker.engine.text import encode_prompt
 from gpu_worker.engine.tune import Options
@@ -157,6 +158,23 @@ def test_out_of_memory_with_nothing_lower_is_told(
     monkeypatch.setattr(renderer, "_denoise", too_large)
     with pytest.raises(torch.OutOfMemoryError):
         renderer.render(Clip(small_plan(), "a red ball", None, 3), tmp_path / "b.npy", lambda *_: None)
+
+
+def test_out_of_memory_on_one_of_several_devices_ends_the_attempt(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renderer, tried = Renderer(model), []
+    renderer.tuned.ranks = Ranks(0, 2, 2, None, None, None)
+
+    def too_large(*_: Any) -> torch.Tensor:
+        tried.append(model.memory.name)
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(renderer, "_denoise", too_large)
+    with pytest.raises(torch.OutOfMemoryError):
+        renderer.render(Clip(small_plan(), "a red ball", None, 3), tmp_path / "b.npy", lambda *_: None)
+
+    assert tried == ["80"], "the others wait in the middle of a step: a new crew begins again"
 
 
 def test_a_clip_that_will_not_fit_steps_down_before_it_starts(

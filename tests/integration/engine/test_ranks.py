@@ -16,6 +16,7 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file
 
+from gpu_worker.engine.__main__ import check_ranks
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Render
 from gpu_worker.engine.ranks import Ranks, UnshareableModel, bounds_of, sizes_of
@@ -106,6 +107,15 @@ async def test_a_dead_rank_fails_the_attempt_and_the_next_one_runs(models: Path,
 def test_shares_cover_everything_once() -> None:
     assert bounds_of(10, 4) == [0, 2, 5, 7, 10]
     assert all(sum(sizes_of(length, count)) == length for length in (1, 7, 44_880) for count in (1, 2, 3, 4, 8))
+
+
+def test_more_gpus_for_a_job_than_there_are_is_told_in_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+
+    check_ranks(2, torch.device("cuda"))
+    check_ranks(4, torch.device("cpu"))
+    with pytest.raises(SystemExit, match="3 GPUs"):
+        check_ranks(3, torch.device("cuda"))
 
 
 def test_heads_that_cannot_be_shared_out_are_refused() -> None:
