@@ -20,7 +20,7 @@ from gpu_worker.lease import LeaseEnd
 from gpu_worker.metrics import WorkerMetrics
 from gpu_worker.task import JobRun
 from gpu_worker.workshop import Workshop
-from video_jobs import keys
+from video_jobs import chores, keys
 from video_jobs.errors import JobError
 from video_jobs.job import Claim
 from video_jobs.queue import to_json
@@ -103,9 +103,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
             # A worker that only seems to work is worse than one that ends and is started again.
             logger.error("the worker is broken", exc_info=broken.exception())
             self.drain(BROKEN_DRAIN_SECONDS)
-        for task in (stopping, *running):
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        await chores.end({stopping, *running})
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
             await self._registry.leave(self.name)

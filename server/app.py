@@ -25,6 +25,7 @@ from server.metrics import GatewayMetrics
 from server.policing import ContentPolicy
 from server.settings import GatewaySettings
 from server.zhipu import openapi, routes, tasks
+from video_jobs import chores
 from video_jobs.audit.office import open_audit
 from video_jobs.catalogue import load_catalogue
 from video_jobs.declared import keep_applied
@@ -75,7 +76,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     if settings.metrics_port:
         house.metrics.serve(settings.metrics_port, settings.host)
     sweeper = Sweeper(house.store, house.results, settings.retention_days * DAY_SECONDS)
-    chores = [
+    running = [
         asyncio.create_task(run_reaper(house.store, on_reaped=house.metrics.reaped)),
         asyncio.create_task(house.metrics.keep_census(redis, house.intake.routes)),
         asyncio.create_task(run_sweeper(sweeper, house.store)),
@@ -89,20 +90,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         logging.getLogger().removeHandler(house.metrics.warnings)
         # The audit's last words need Redis.
-        await _end(set(chores))
+        await chores.end(set(running))
         await asyncio.to_thread(house.traces.close)
         await house.images.close()
         if house.policy.moderator:
             await house.policy.moderator.close()
         await redis.aclose()
-
-
-async def _end(chores: set[asyncio.Task[None]]) -> None:
-    """A cancellation can get lost in the middle of a client's own retry: then it is said again."""
-    while chores:
-        for chore in chores:
-            chore.cancel()
-        _, chores = await asyncio.wait(chores, timeout=1)
 
 
 def build_house(settings: GatewaySettings, redis: Redis) -> House:
