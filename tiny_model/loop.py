@@ -62,7 +62,7 @@ def train(
             torch._foreach_lerp_(average, [weight.detach() for weight in weights], 1 - schedule.keep(step))
         if _is_first():
             progress.tell(step + 1, float(at.detach()))
-        if (_is_first() and time.monotonic() - saved > SAVE_SECONDS) or step + 1 == schedule.steps:
+        if _is_first() and (time.monotonic() - saved > SAVE_SECONDS or step + 1 == schedule.steps):
             _set_rates(optimizers, rates)
             _save(module, optimizers, average, step + 1, checkpoint)
             saved = time.monotonic()
