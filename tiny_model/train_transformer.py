@@ -26,6 +26,7 @@ RATE = 1.2e-3
 PICTURES_UNTIL, SHORT_UNTIL = 384, 900
 SIZES = ((96, 96), (96, 96), (96, 96), (80, 128), (128, 80), (80, 112), (112, 80))
 BATCHES = {2: 64, 6: 32, 10: 24, 22: 14, 42: 8}
+PICTURED = 0.65  # of the clips, those with a first frame
 VARIETY = 0.6  # how much of the room an object may start in
 OUTLINES = 8.0  # most of a picture is plain, and soon learned
 EMPTY, TELLS_LESS, CALM, PHOTOGRAPH = 0.08, 0.15, 0.03, 0.12
@@ -118,7 +119,7 @@ def draw_batch(step: int, book: torch.Tensor, palette: torch.Tensor = PALETTE) -
     count = BATCHES[frames]
     scenes = trained_scenes(count, rng)
     noise = torch.randn(count, frames, 3, height // CELL, width // CELL, generator=rng)
-    from_image = torch.rand(count, generator=rng) < (0.2 if frames == 2 else 0.5)
+    from_image = torch.rand(count, generator=rng) < (0.2 if frames == 2 else PICTURED)
     start = torch.where(
         from_image[:, None],
         anywhere(scenes, height, width, rng),
