@@ -158,9 +158,9 @@ def _told_in_a_line(command: str, run: Callable[[], int]) -> int:
     """What an operator wrote wrongly is no traceback."""
     from pydantic import ValidationError
 
+    from video_jobs.fragment import BadSettingFile
     from video_jobs.links import BadSecretFile
     from video_jobs.queue import BadRedisUrl
-    from video_jobs.settings import BadSettingFile
 
     try:
         return run()

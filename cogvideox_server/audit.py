@@ -44,8 +44,9 @@ async def _act(args: argparse.Namespace) -> int:
 
 @contextlib.asynccontextmanager
 async def _opened(args: argparse.Namespace) -> "AsyncIterator[tuple[AuditSettings, Redis]]":
+    from video_jobs.fragment import read_settings
     from video_jobs.queue import lazy_redis
-    from video_jobs.settings import AuditSettings, QueueSettings, read_settings
+    from video_jobs.settings import AuditSettings, QueueSettings
 
     settings = read_settings(AuditSettings)
     settings = settings.model_copy(update={"state": args.state} if args.state else {})

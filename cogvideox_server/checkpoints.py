@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 from video_jobs.catalogue import Catalogue, load_catalogue
-from video_jobs.settings import ModelSettings, read_settings
+from video_jobs.fragment import read_settings
+from video_jobs.settings import ModelSettings
 
 
 class NoSuchCheckpoint(Exception):

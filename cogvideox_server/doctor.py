@@ -23,10 +23,10 @@ from cogvideox_server.redis import NoRedisHere, find_redis, redis_binary
 from gpu_worker.settings import WorkerSettings
 from server.health import redis_problems
 from server.settings import GatewaySettings
+from video_jobs.fragment import CONFIG, PREFIX, read_settings
 from video_jobs.links import BadSecretFile, LinkSigner, open_links, secret_file
 from video_jobs.queue import BadRedisUrl, lazy_redis
 from video_jobs.results import FolderStore, open_results
-from video_jobs.settings import CONFIG, PREFIX, read_settings
 
 MIN_PYTHON, MIN_REDIS = (3, 11), (6, 2)
 MAX_CLOCK_SECONDS, MIN_FREE_GB, EXAMINE_SECONDS = 5.0, 5.0, 600.0

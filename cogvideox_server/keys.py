@@ -31,9 +31,9 @@ async def _with_ring(
 
     from server.keys import KeyRing
     from server.settings import GatewaySettings
+    from video_jobs.fragment import read_settings
     from video_jobs.links import secret_file
     from video_jobs.queue import lazy_redis
-    from video_jobs.settings import read_settings
     from video_jobs.store import JobStore
     from video_jobs.tenants import TenantBook
 

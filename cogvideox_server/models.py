@@ -8,7 +8,8 @@ from gpu_worker.weights.folders import MANIFEST, damage, read_manifest
 from gpu_worker.weights.pull import model_folder
 from video_jobs.catalogue import Catalogue, load_catalogue
 from video_jobs.errors import ModelUnavailable
-from video_jobs.settings import ModelSettings, read_settings
+from video_jobs.fragment import read_settings
+from video_jobs.settings import ModelSettings
 
 
 def models(args: argparse.Namespace) -> int:

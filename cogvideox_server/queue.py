@@ -24,8 +24,9 @@ def queue(args: argparse.Namespace) -> int:
 async def _act(args: argparse.Namespace) -> int:
     from redis.exceptions import RedisError
 
+    from video_jobs.fragment import read_settings
     from video_jobs.queue import lazy_redis
-    from video_jobs.settings import QueueSettings, read_settings
+    from video_jobs.settings import QueueSettings
     from video_jobs.store import JobStore
 
     named = read_settings(QueueSettings).redis_url.get_secret_value()

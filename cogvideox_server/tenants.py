@@ -25,8 +25,9 @@ async def _with_book(
 ) -> int:
     from redis.exceptions import RedisError
 
+    from video_jobs.fragment import read_settings
     from video_jobs.queue import lazy_redis
-    from video_jobs.settings import QueueSettings, StoreSettings, read_settings
+    from video_jobs.settings import QueueSettings, StoreSettings
     from video_jobs.store import JobStore
     from video_jobs.tenants import TenantBook
 

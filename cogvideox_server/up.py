@@ -26,9 +26,10 @@ from cogvideox_server.supervisor import Supervisor
 from gpu_worker.settings import WorkerSettings
 from server.settings import GatewaySettings
 from video_jobs.catalogue import load_catalogue
+from video_jobs.fragment import read_settings
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
-from video_jobs.settings import ModelSettings, QueueSettings, read_settings
+from video_jobs.settings import ModelSettings, QueueSettings
 
 READY_SECONDS = 120.0
 PREFIX = "/api/paas/v4/"

@@ -25,8 +25,9 @@ def users(args: argparse.Namespace) -> int:
 async def _act(args: argparse.Namespace) -> int:
     from redis.exceptions import RedisError
 
+    from video_jobs.fragment import read_settings
     from video_jobs.queue import lazy_redis
-    from video_jobs.settings import QueueSettings, StoreSettings, read_settings
+    from video_jobs.settings import QueueSettings, StoreSettings
 
     state = args.state or read_settings(StoreSettings).state
     named = read_settings(QueueSettings).redis_url.get_secret_value()

@@ -19,12 +19,12 @@ from gpu_worker.settings import WorkerSettings
 from gpu_worker.worker import VideoWorker
 from gpu_worker.workshop import Workshop
 from video_jobs.catalogue import load_catalogue
+from video_jobs.fragment import read_settings
 from video_jobs.logs import set_up_logs
 from video_jobs.policy.moderation import open_moderator
 from video_jobs.policy.words import WordLists
 from video_jobs.queue import open_redis
 from video_jobs.results import open_results
-from video_jobs.settings import read_settings
 from video_jobs.store import JobStore
 from video_jobs.tracing import open_traces
 

@@ -13,8 +13,8 @@ from server.app import create_app
 from server.protocol import BoundedHttp
 from server.settings import GatewaySettings
 from video_jobs.declared import BadFile, parse
+from video_jobs.fragment import read_settings
 from video_jobs.logs import set_up_logs
-from video_jobs.settings import read_settings
 
 M_MMAP_THRESHOLD = -3
 

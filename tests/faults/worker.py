@@ -17,10 +17,10 @@ from gpu_worker.settings import WorkerSettings
 from tests.faults.failpoints import Failpoints, around
 from tests.faults.release import become_next_release
 from tests.faults.seeded import plant
+from video_jobs.fragment import read_settings
 from video_jobs.job import Claim
 from video_jobs.logs import set_up_logs
 from video_jobs.s3 import S3Store
-from video_jobs.settings import read_settings
 from video_jobs.store import JobStore
 
 # Around storing what, by folder and kind of file.

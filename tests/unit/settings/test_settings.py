@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from server.settings import GatewaySettings
-from video_jobs.settings import read_settings
+from video_jobs.fragment import read_settings
 
 
 @pytest.fixture(autouse=True)
