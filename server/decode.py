@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from PIL import Image, ImageOps, JpegImagePlugin, MpoImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-MEMORY_BYTES, CPU_SECONDS = 1 << 30, 5
+MEMORY_BYTES, CPU_SECONDS = 1 << 30, 10
 MAX_SIDE, MAX_PIXELS = 8192, 36_000_000
 MAX_OUTPUT_BYTES = 4 * MAX_PIXELS
 TOO_LARGE, UNUSABLE = 3, 4

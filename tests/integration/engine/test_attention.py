@@ -71,7 +71,6 @@ def test_installing_twice_changes_nothing(model: Model) -> None:
 
 
 # Flex is compiled, and the compiler uses old words of its own library.
-@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 @pytest.mark.parametrize("name", ["sdpa", "flash", "math", "flex"])
 def test_kernels_of_pytorch_are_right_on_a_cpu(name: str) -> None:
     check_kernel(make_kernel(name), SAMPLE)

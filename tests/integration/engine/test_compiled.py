@@ -16,11 +16,7 @@ from gpu_worker.engine.tune import Options
 from gpu_worker.engine.warm import served_plans, warm_up
 from video_jobs.catalogue import load_catalogue
 
-pytestmark = [
-    pytest.mark.worker,
-    # The compiler uses old words of its own library.
-    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
-]
+pytestmark = pytest.mark.worker
 
 
 def predicted(transformer: object, frames: int = 6, width: int = 8) -> torch.Tensor:
