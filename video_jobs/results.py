@@ -82,9 +82,14 @@ class FolderStore:
                 folder.rmdir()
 
     def keys(self, prefix: str) -> Iterator[tuple[str, float]]:
-        for path in self.path(prefix).rglob("*"):
-            if path.is_file():
-                yield str(path.relative_to(self.root.resolve())), path.stat().st_mtime
+        # Others write and delete meanwhile: what is gone when we come to it is no object.
+        for folder, _, names in os.walk(self.path(prefix), onerror=_unless_gone):
+            for path in (Path(folder, name) for name in names):
+                try:
+                    stored_at = path.stat().st_mtime
+                except FileNotFoundError:
+                    continue
+                yield str(path.relative_to(self.root.resolve())), stored_at
 
     def check(self) -> None:
         probe = self.root / f".check-{secrets.token_hex(8)}"
@@ -92,6 +97,11 @@ class FolderStore:
             probe.write_bytes(b"ok")
         finally:
             probe.unlink(missing_ok=True)
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,4 +1,5 @@
 import stat
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,28 @@ from video_jobs.results import FolderStore
 def test_no_key_leaves_the_folder(tmp_path: Path, key: str) -> None:
     with pytest.raises(KeyError):
         FolderStore(tmp_path / "results").path(key)
+
+
+def test_listing_goes_on_while_others_write_and_delete(tmp_path: Path) -> None:
+    store, source, is_over = FolderStore(tmp_path / "results"), tmp_path / "source", threading.Event()
+    source.write_bytes(b"x")
+    store.put("jobs/stays/video.mp4", source, "video/mp4")
+
+    def come_and_go() -> None:
+        while not is_over.is_set():
+            store.put("jobs/goes/deep/video.mp4", source, "video/mp4")
+            store.delete("jobs/goes/deep/video.mp4")
+
+    with ThreadPoolExecutor(1) as pool:
+        going = pool.submit(come_and_go)
+        try:
+            listings = [dict(store.keys("jobs/")) for _ in range(2000)]
+        finally:
+            is_over.set()
+        going.result()
+
+    assert all("jobs/stays/video.mp4" in listing for listing in listings)
+    assert dict(store.keys("none/")) == {}
 
 
 def signed(link: str) -> tuple[str, int, str]:
