@@ -25,6 +25,7 @@ class Checkpoints:
     def __init__(self, store: JobStore, results: ResultStore, claim: Claim) -> None:
         self._store, self._results, self._claim = store, results, claim
         self._kept: str | None = None
+        self._kept_step = 0
         self._next: Checkpointed | None = None
         self._carrying: asyncio.Task[None] | None = None
         self.newest: Path | None = None
@@ -39,8 +40,12 @@ class Checkpoints:
         try:
             await fetch(self._results, record.checkpoint, target, FETCH_SECONDS)
             self.newest = target
-        except (KeyError, OSError) as exc:
-            logger.warning("checkpoint not found", extra={"error": repr(exc)[:300]})
+        except KeyError:
+            logger.warning("checkpoint not found", extra={"key": record.checkpoint})
+        except OSError as exc:
+            # Begun anew because the store is away: until this attempt is further, the earlier one is worth more.
+            self._kept_step = record.checkpoint_step or 0
+            logger.warning("checkpoint not fetched", extra={"dependency": "store", "error": repr(exc)[:300]})
 
     def carry(self, told: Checkpointed) -> None:
         before, self.newest = self.newest, Path(told.path)
@@ -83,6 +88,8 @@ class Checkpoints:
             Path(told.path).unlink(missing_ok=True)
 
     async def _carry(self, told: Checkpointed) -> None:
+        if told.step <= self._kept_step:
+            return
         key = f"checkpoints/{folder_of(self._claim)}/{told.step}.safetensors"
         try:
             await persistently(lambda: self._results.put(key, Path(told.path), CONTENT_TYPE), CARRY_SECONDS)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import Field
 
 from video_jobs.settings import LogSettings, ModelSettings, PolicySettings, PromptSettings, QueueSettings, StoreSettings
-from video_jobs.store import LEASE_SECONDS, RETRY_SECONDS
+from video_jobs.store import RETRY_SECONDS
 
 
 class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings, PolicySettings, LogSettings):
@@ -45,9 +45,6 @@ class WorkerSettings(QueueSettings, StoreSettings, ModelSettings, PromptSettings
 
     checkpoint_seconds: float = Field(default=30, gt=0)
     """How often a half-denoised clip is saved to the store, for the next attempt to go on from."""
-
-    lease_seconds: float = Field(default=LEASE_SECONDS, gt=0)
-    """How long a silent worker keeps its jobs; beaten three times as often."""
 
     retry_seconds: float = Field(default=RETRY_SECONDS, ge=0)
     """The pause before a failed attempt is repeated, doubled for each one more."""

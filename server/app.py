@@ -99,7 +99,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def build_house(settings: GatewaySettings, redis: Redis) -> House:
-    store, results = JobStore(redis), open_results(settings)
+    store, results = JobStore(redis, lease_s=settings.lease_seconds), open_results(settings)
     traces = open_traces(settings.tracing, "cogvideox-gateway")
     book = TenantBook(store)
     words, moderator = WordLists(settings.policy_words), open_moderator(settings)

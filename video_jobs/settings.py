@@ -19,6 +19,10 @@ class QueueSettings(Fragment):
     ] = SecretStr("redis://127.0.0.1:6379/0")
     """Where the jobs live: `redis://`, `rediss://`, `unix://PATH` or `sentinel://HOST:PORT,HOST:PORT/SERVICE`."""
 
+    lease_seconds: float = Field(default=15, gt=0)
+    """How long a silent worker keeps its jobs; beaten three times as often. The same for gateways and workers. Below
+    8 s a Redis that is away for a moment is taken for the death of every worker."""
+
     @field_validator("redis_url")
     @classmethod
     def know_the_scheme(cls, value: SecretStr) -> SecretStr:

@@ -32,7 +32,8 @@ class Sweeper:
 
     async def sweep_jobs(self) -> int:
         """Forget jobs that ended before the retention: their objects first, so that nothing is left unnamed."""
-        until, swept = round((time.time() - self._retention_s) * 1000), 0
+        # By Redis's clock, which wrote when they ended: one gateway's own may be days ahead.
+        until, swept = round((await self._now() - self._retention_s) * 1000), 0
         while old := await self._store.ended_before(until, AT_ONCE):
             for record in old:
                 swept += await self._forget(record, until)
@@ -48,6 +49,10 @@ class Sweeper:
             elif record is not None:
                 left += 1
         return swept, left
+
+    async def _now(self) -> float:
+        seconds, microseconds = await self._store.redis.time()
+        return float(seconds) + microseconds / 1e6
 
     async def _forget(self, record: JobRecord, ended_before_ms: int) -> bool:
         for key in _objects(record):

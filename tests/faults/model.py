@@ -168,7 +168,7 @@ class Model:
             return "not failed"
         job.state, job.token, job.outcome, job.ended_as, job.handed_on_as = "queued", "", "", "", ""
         job.counters = dict.fromkeys(job.counters, 0)
-        job.has_started = False
+        job.has_started = job.cancel = False
         job.deadline = self.now + job.start_within_ms if job.start_within_ms else None
         job.audit.append("retried")
         return "queued"
@@ -213,6 +213,9 @@ class Model:
     def _end_late(self) -> list[str]:
         late = [job_id for job_id, job in self.jobs.items() if job.deadline is not None and job.deadline <= self.now]
         for job in map(self.jobs.__getitem__, late):
+            if job.cancel:
+                self._hand_on(job, "run_too_long")
+                continue
             if job.state == "running":
                 job.attempts[-1][1] = "run_too_long"
             self._end(job, "failed")

@@ -38,8 +38,12 @@ end
 for _, id in ipairs(redis.call('ZRANGEBYSCORE', DEADLINES, '-inf', now, 'LIMIT', 0, ARGV[3])) do
   local has_started = get(id, 'started_ms')
   local code, message = has_started and 'run_too_long' or 'start_too_late', has_started and ARGV[7] or ARGV[6]
-  if get(id, 'state') == 'running' then close_attempt(id, code) end
-  end_job(id, 'failed', code, message)
+  if get(id, 'cancel') then
+    hand_on(id, code)
+  else
+    if get(id, 'state') == 'running' then close_attempt(id, code) end
+    end_job(id, 'failed', code, message)
+  end
   redis.call('PUBLISH', CANCELS, id)
   handed_on[#handed_on + 1] = id
 end

@@ -6,7 +6,7 @@ if not state then return 'unknown' end
 if get(id, 'retried_by') == ARGV[3] then return 'queued' end
 if state ~= 'failed' or get(id, 'deleted_ms') then return 'not failed' end
 redis.call('HDEL', JOB .. id, 'outcome', 'error_code', 'error_message', 'finished_ms', 'started_ms', 'token', 'gpu_ms',
-  'failed_attempts', 'engine_deaths', 'lost_leases', 'handed_on_as', 'stage', 'progress',
+  'failed_attempts', 'engine_deaths', 'lost_leases', 'handed_on_as', 'cancel', 'stage', 'progress',
   'checkpoint', 'checkpoint_step', 'furthest_step')
 redis.call('ZREM', DEAD, id)
 redis.call('ZREM', ENDED, id)

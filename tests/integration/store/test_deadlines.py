@@ -109,6 +109,17 @@ async def _two(heard):
         yield message
 
 
+async def test_limit_of_a_job_asked_to_stop_ends_it_as_cancelled(store: JobStore, new_job: NewJob) -> None:
+    job = new_job(run_limit_s=600)
+    await store.accept(job)
+    await claim_of(store)
+    await store.cancel(job.tenant, job.id)
+
+    await due(store, "deadlines", job)
+
+    assert (await read(store, job)).state is JobState.CANCELLED
+
+
 async def test_limit_that_passes_while_redis_is_away_leaves_time_to_publish(store: JobStore, new_job: NewJob) -> None:
     job = new_job(run_limit_s=600)
     await store.accept(job)

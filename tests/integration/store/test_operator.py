@@ -9,7 +9,7 @@ import pytest
 from video_jobs import keys
 from video_jobs.job import Claim, Job, JobState, Outcome
 from video_jobs.store import JobStore
-from video_jobs.verdicts import CancelVerdict, Charge, Requeue, Retry
+from video_jobs.verdicts import CancelVerdict, Charge, Hold, Requeue, Retry
 
 NewJob = Callable[..., Job]
 WHO = "ops@desk"
@@ -47,6 +47,18 @@ async def test_dead_job_is_tried_again_as_new(store: JobStore, new_job: NewJob) 
     assert not await store.finish(last, Outcome(state=JobState.SUCCEEDED)), "earlier attempts are over"
     assert await store.finish(await claim_of(store), Outcome(state=JobState.SUCCEEDED))
     assert await acts(store) == [("retried", WHO)]
+
+
+async def test_retried_job_forgets_that_it_was_asked_to_stop(store: JobStore, new_job: NewJob) -> None:
+    job = new_job()
+    await store.accept(job)
+    claim = await claim_of(store)
+    await store.cancel(job.tenant, job.id)
+    assert await store.finish(claim, Outcome(state=JobState.FAILED, error_code="internal_fault"))
+
+    assert await store.retry(job.id, WHO) is Retry.QUEUED
+
+    assert await store.beat(await claim_of(store)) is Hold.HELD
 
 
 async def test_retry_delivered_twice_answers_the_same_and_retries_once(

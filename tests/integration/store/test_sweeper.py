@@ -73,6 +73,19 @@ async def test_job_past_its_retention_is_gone_and_its_audit_stays(
     assert await store.redis.llen(keys.AUDIT) == recorded + 1
 
 
+async def test_retention_is_counted_by_the_clock_that_wrote_the_end(
+    store: JobStore, results: FolderStore, sweeper: Sweeper, new_job: NewJob, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = new_job()
+    files = await succeeded(store, results, job, 1)
+    ahead = time.time() + 60 * DAY_SECONDS
+    monkeypatch.setattr(time, "time", lambda: ahead)
+
+    assert await sweeper.sweep_jobs() == 0
+
+    assert all(path.exists() for path in files)
+
+
 async def test_open_jobs_never_expire(store: JobStore, sweeper: Sweeper, new_job: NewJob) -> None:
     job = new_job()
     await store.accept(job)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpu_worker import patience
+from gpu_worker import checkpoints, patience
 from gpu_worker.engine.process import Child
 from gpu_worker.task import JobRun
 from gpu_worker.workshop import Workshop
@@ -266,6 +266,33 @@ async def test_lost_checkpoint_costs_time_and_not_the_job(shop: Workshop, queue_
     record = await read(shop, job)
     assert len(kept) == 1
     assert (record.state, record.engine_deaths, record.checkpoint_step) == (JobState.QUEUED, 2, 5)
+
+
+async def test_checkpoint_that_was_out_of_reach_is_not_replaced_by_an_earlier_step(
+    slow_shop: Workshop, shop: Workshop, queue_job, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow_shop.checkpoint_every_s = shop.checkpoint_every_s = 0.0
+    job = await queue_job(prompt="faint@6")
+    await attempt(shop)
+    fetch = slow_shop.results.fetch
+    monkeypatch.setattr(slow_shop.results, "fetch", _away)
+    monkeypatch.setattr(checkpoints, "FETCH_SECONDS", 0.0)
+    run = await claimed_run(slow_shop)
+    running = asyncio.create_task(run.run())
+    await until(slow_shop, job, is_denoising)
+    run.drain(5.0)
+    await running
+    left = await read(shop, job)
+    monkeypatch.setattr(slow_shop.results, "fetch", fetch)
+
+    await attempt(slow_shop)
+
+    assert (len(left.attempts), left.checkpoint_step) == (2, 5)
+    assert (await read(shop, job)).rendered.stages["resumed"] == "step 5"
+
+
+def _away(key: str, target: Path) -> None:
+    raise OSError(errno.EIO, "away")
 
 
 async def test_zombies_checkpoint_is_refused_and_leaves_nothing(slow_shop: Workshop, shop: Workshop, queue_job) -> None:
