@@ -52,7 +52,7 @@ class Sweeper:
 
     async def _now(self) -> float:
         seconds, microseconds = await self._store.redis.time()
-        return float(seconds) + microseconds / 1e6
+        return float(seconds + microseconds / 1e6)
 
     async def _forget(self, record: JobRecord, ended_before_ms: int) -> bool:
         for key in _objects(record):

@@ -97,8 +97,8 @@ def test_the_helm_test_understands_public_links(helm: Helm, monkeypatch: pytest.
 
 
 def test_workers_understand_every_value(helm: Helm, monkeypatch: pytest.MonkeyPatch, secret: Path) -> None:
-    pool = {"pools": [{"name": "a", "leaseSeconds": 7.5, "memory": "24", "graceSeconds": 90, "gpu": {"count": 2}}]}
-    rendered = helm.install(overlay(overlay(ci_values("minimal"), FOLDER | REWRITER), pool))
+    pool = {"pools": [{"name": "a", "memory": "24", "graceSeconds": 90, "gpu": {"count": 2}}]}
+    rendered = helm.install(overlay(ci_values("minimal"), FOLDER | REWRITER | pool | {"leaseSeconds": 7.5}))
     start(rendered, "-a", monkeypatch, secret)
 
     settings = WorkerSettings()

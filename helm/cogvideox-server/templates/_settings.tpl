@@ -14,6 +14,7 @@ COGVIDEOX_LINK_BASE: {{ . | quote }}
 COGVIDEOX_AUDIT_S3_BUCKET: {{ . | quote }}
 {{- end }}
 COGVIDEOX_REDIS_URL_FILE: /run/secrets/cogvideox/redis-url
+COGVIDEOX_LEASE_SECONDS: {{ .Values.leaseSeconds | quote }}
 COGVIDEOX_ACCEPT_UNKNOWN_PROMPTS: {{ .Values.acceptUnknownPrompts | quote }}
 {{- if .Values.catalogue }}
 COGVIDEOX_CATALOGUE: /etc/cogvideox/catalogue/catalogue.toml

@@ -25,7 +25,6 @@ cogvideox-server/route: {{ .pool.checkpoint }}
   "SCRATCH_MIN_FREE_MB" (int64 .scratchMinFreeMb)
   "WORKER_PORT" "9100"
   "GRACE_SECONDS" .graceSeconds
-  "LEASE_SECONDS" .leaseSeconds
   "CHECKPOINT_SECONDS" .checkpointSeconds
   "RETRY_SECONDS" .retrySeconds
   "HANG_FACTOR" .hangFactor
