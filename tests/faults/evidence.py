@@ -20,7 +20,7 @@ from video_jobs.job import JobRecord
 from video_jobs.queue import lazy_redis
 from video_jobs.record import read_record
 
-SEAL_SECONDS = 60.0
+SEAL_SECONDS, SWEEP_SECONDS = 60.0, 20.0
 CHARGES = ("engine_deaths", "lost_leases", "failed_attempts")
 
 
@@ -41,8 +41,7 @@ class Evidence:
 
 async def gather(fleet: Fleet, folder: Path) -> Evidence:
     """While the gateways still run: one of them has yet to seal the last of the audit."""
-    # The last attempts still tidy their scratch folders up.
-    await asyncio.sleep(1.0)
+    scratch = await _left_on(folder / "state" / "scratch")
     audit, newest, problem = await _audit(fleet)
     objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint, folder)
     records, charges = {}, {}
@@ -65,8 +64,17 @@ async def gather(fleet: Fleet, folder: Path) -> Evidence:
         audit_seq=newest,
         audit_problem=problem,
         objects=objects,
-        scratch=[str(path) for path in (folder / "state" / "scratch").glob("*/*")],
+        scratch=scratch,
     )
+
+
+async def _left_on(scratch: Path) -> list[str]:
+    """The last attempts still tidy up, and workers that start again sweep what the dead left."""
+    for _ in range(round(SWEEP_SECONDS / 0.2)):
+        if not (left := [str(path) for path in scratch.glob("*/*")]):
+            return left
+        await asyncio.sleep(0.2)
+    return left
 
 
 async def _audit(fleet: Fleet) -> tuple[list[dict[str, Any]], int, str]:
