@@ -1,11 +1,11 @@
 """The file of tenants: closed against mistakes, applied whole, without effect the second time."""
 
 import asyncio
-import contextlib
 from pathlib import Path
 
 import pytest
 
+from video_jobs import chores
 from video_jobs.declared import BadFile, apply, keep_applied, parse
 from video_jobs.limits import Tenant
 from video_jobs.policy.terms import TenantPolicy
@@ -100,9 +100,7 @@ async def test_changed_file_is_applied_again_and_a_bad_one_is_not(book: TenantBo
     path.write_text(FILE.replace("Acme 股份", "New"))
     await until_title(book, "New")
 
-    keeping.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await keeping
+    await chores.end({keeping})
     assert "default" in await book.plans()
 
 
