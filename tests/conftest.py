@@ -61,18 +61,21 @@ def _wait_for(path: Path) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest first, so that none is left to run alone at the end."""
-    items.sort(key=lambda item: not {"e2e", "faults"} & set(item.path.parts))
+    items.sort(key=lambda item: not {"e2e", "faults", "chart"} & set(item.path.parts))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Side by side by file; but all that needs the one running service goes to one process, which starts it once."""
+    """Side by side by file; but all that needs the one running service goes to one process, which starts it once, and
+    so do the chart's tests, which share what they have installed."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "the service" if file in ON_THE_SERVICE else file
+            if file in ON_THE_SERVICE:
+                return "the service"
+            return "the chart" if file.startswith("tests/chart/") else file
 
     return ByFile(config, log)
 

@@ -9,16 +9,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cogvideox_server.redis import redis_binary
 from tests.faults.clip import make_clip
 from tests.faults.failpoints import FOLDER, Failpoints
+from video_jobs import keys
+from video_jobs.job import JobRecord
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
 from video_jobs.settings import AuditSettings
+from video_jobs.store import JobStore
+from video_jobs.workers import WorkerRegistry
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
@@ -123,6 +127,35 @@ class Fleet:
         except OSError:
             return {}
         return {role: pid for pid, line in lines.items() for role, mark in CHILDREN if mark in line}
+
+    def holder(self, record: JobRecord) -> str | None:
+        """The worker that a job's newest attempt is with, if it lives."""
+        pid = int(record.attempts[-1].worker.split(":")[1])
+        return next((name for name, process in self.processes.items() if process.pid == pid), None)
+
+    async def records(self) -> list[JobRecord]:
+        redis = lazy_redis(self.redis_url)
+        store = JobStore(redis)
+        try:
+            ids = [name.decode().removeprefix(keys.JOB) async for name in redis.scan_iter(keys.JOB + "*", count=1000)]
+            found = await asyncio.gather(*(store.get(job_id) for job_id in ids))
+            return [record for record in found if record is not None]
+        finally:
+            await redis.aclose()
+
+    async def until_workers(self, count: int) -> None:
+        """Until so many living workers have told that they are ready."""
+        redis = lazy_redis(self.redis_url)
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                while self._living(await WorkerRegistry(redis).ready()) < count:
+                    await asyncio.sleep(0.2)
+        finally:
+            await redis.aclose()
+
+    def _living(self, workers: Iterable[str]) -> int:
+        pids = {process.pid for process in self.processes.values() if process.poll() is None}
+        return sum(int(worker.split(":")[1]) in pids for worker in workers)
 
     def order(self, link: str, do: str, seconds: float, by: float = 0.0) -> None:
         self.points.note("link", link=link, do=do, seconds=seconds)

@@ -10,16 +10,11 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from redis.asyncio import Redis
-
 from tests.faults.callers import Callers
 from tests.faults.clip import frames_in
 from tests.faults.evidence import read_bucket
 from tests.faults.fleet import Fleet, Shape
-from video_jobs import keys
 from video_jobs.job import JobRecord, JobState
-from video_jobs.queue import lazy_redis
-from video_jobs.store import JobStore
 
 SHAPE = Shape(
     gateways=1,
@@ -65,7 +60,7 @@ async def strike(folder: Path, kills: int, jobs: int = 12) -> Survived:
             await tending
         await callers.close()
         objects = await asyncio.to_thread(read_bucket, fleet.s3_endpoint, folder)
-        records = await _records(fleet)
+        records = await fleet.records()
     clips = {record.video.sha256: record.video.key for record in records if record.video}
     one = folder / "clip.mp4"
     one.write_bytes(objects[next(iter(clips.values()))])
@@ -84,7 +79,7 @@ async def _kill_renderers(fleet: Fleet, kills: int, crowd: "asyncio.Future[list[
     of_job: Counter[str] = Counter()
     while sum(struck.values()) < kills and not crowd.done():
         await asyncio.sleep(0.03)
-        for record in await _records(fleet):
+        for record in await fleet.records():
             if _is_on_engine(record) and of_job[record.job.id] < STRIKES_PER_JOB and sum(struck.values()) < kills:
                 role = _kill(fleet, record, takes_worker=sum(struck.values()) % 4 == 3)
                 struck[role] += bool(role)
@@ -100,8 +95,7 @@ def _is_on_engine(record: JobRecord) -> bool:
 
 def _kill(fleet: Fleet, record: JobRecord, takes_worker: bool) -> str:
     """Whoever holds the job, or its engine; the role that was killed."""
-    pid = int(record.attempts[-1].worker.split(":")[1])
-    name = next((name for name, process in fleet.processes.items() if process.pid == pid), None)
+    name = fleet.holder(record)
     if name is None:
         return ""
     if takes_worker:
@@ -113,14 +107,3 @@ def _kill(fleet: Fleet, record: JobRecord, takes_worker: bool) -> str:
     with contextlib.suppress(ProcessLookupError):
         os.kill(engine, signal.SIGKILL)
     return "engine"
-
-
-async def _records(fleet: Fleet) -> list[JobRecord]:
-    redis: Redis = lazy_redis(fleet.redis_url)
-    store = JobStore(redis)
-    try:
-        ids = [name.decode().removeprefix(keys.JOB) async for name in redis.scan_iter(keys.JOB + "*", count=1000)]
-        found = await asyncio.gather(*(store.get(job_id) for job_id in ids))
-        return [record for record in found if record is not None]
-    finally:
-        await redis.aclose()

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.faults.figures import ROOT, Figures, kinds, table
 from tests.faults.figures import slices as shown_slices
 from tests.faults.fleet import Shape
+from tests.faults.idle import orphan
 from tests.faults.nemesis import Sandman
 from tests.faults.poison import Poisoned, poison
 from tests.faults.realengine import Survived, strike
@@ -56,9 +57,12 @@ def faults(seed: int) -> tuple[str, list[str]]:
     engines = in_folder(of_engine, "poison")
     of_worker = functools.partial(poison, shape=Shape(workers=4, lease_s=2.0), prompts=["orphan"] * 3, innocents=50)
     workers = in_folder(of_worker, "poison of workers")
+    idle = in_folder(functools.partial(orphan), "idle fleet")
     real = in_folder(functools.partial(strike, kills=KILLS), "real engine")
-    body = "\n\n".join([table(mixed, "the storm"), _zombies(asleep), _poison(engines, workers), _real(real)])
-    wrong = mixed.violations + asleep.violations + engines.violations + workers.violations + real.problems
+    parts = [table(mixed, "the storm"), idle.table(), _zombies(asleep), _poison(engines, workers), _real(real)]
+    body = "\n\n".join(parts)
+    wrong = mixed.violations + asleep.violations + engines.violations + workers.violations
+    wrong += idle.problems + real.problems
     return body, wrong + _missed(mixed, asleep, engines, real)
 
 
