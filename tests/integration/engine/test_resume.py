@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.worker, pytest.mark.asyncio(loop_scope="module")]
 
 LIMIT_S = 120.0
 # Large enough that a step lasts longer than a message needs.
-SLOW = plan("dpm", width=512, height=512)
+SLOW = plan("dpm", width=384, height=256)
 
 
 def engine_child(models: Path, *options: str) -> Child:
