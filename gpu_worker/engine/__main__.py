@@ -6,8 +6,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from pathlib import Path
 
 import diffusers
@@ -16,7 +15,8 @@ import torch
 from gpu_worker.engine.compiled import use_cache_folder
 from gpu_worker.engine.convolve import has_onednn
 from gpu_worker.engine.crew import Crew
-from gpu_worker.engine.load import load_model, pick_device
+from gpu_worker.engine.load import free_bytes, load_model, pick_device
+from gpu_worker.engine.memory import choose_preset
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import die_with_parent
 from gpu_worker.engine.protocol import Checkpointed, Done, Prepared, Progress, Ready, Render
@@ -62,7 +62,7 @@ class Engine:
         checkpoints = self._checkpoints(job, prompt)
         adapter = self._catalogue.adapter(job.plan.adapter)
         clip = Clip(job.plan, prompt, image, job.seed, adapter.file if adapter else None)
-        with self._whole_crew():
+        with self._crew.in_step() if self._crew else nullcontext():
             seconds = self._renderer.render(clip, Path(job.frames_path), on_progress, checkpoints)
         stages = self._renderer.used
         seconds[Stage.DENOISE.value] = round(seconds[Stage.DENOISE.value] + checkpoints.earlier_ms / 1000, 3)
@@ -73,16 +73,6 @@ class Engine:
             stages=stages | ({"resumed": f"step {checkpoints.resumed_at}"} if checkpoints.resumed_at else {}),
             peak_memory_bytes=peak_memory(self._renderer.model.device),
         )
-
-    @contextmanager
-    def _whole_crew(self) -> Iterator[None]:
-        try:
-            yield
-        except RuntimeError:
-            if self._crew:
-                logger.exception("a render by several devices failed")
-                self._crew.give_up()
-            raise
 
     def _prepare(self, job: Render, on_progress: OnProgress) -> str:
         # An image alone is a whole request: nothing is made up for it.
@@ -112,6 +102,7 @@ def main() -> None:
     device, catalogue = pick_device(args.device), load_catalogue(args.catalogue)
     options = Options(args.attention, is_compiled(args.compile, device), has_onednn(device))
     check_ranks(args.ranks, device)
+    args.memory = choose_preset(args.memory, free_bytes(device), args.less_memory).name
     # Before loading: the others load at the same time.
     crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:
@@ -129,7 +120,8 @@ def main() -> None:
     }
     seconds = {"imports": imported_s, "load": round(time.monotonic() - started, 3)}
     renderer = Renderer(model, args.accept_unknown_prompts, options, crew.join(device) if crew else None)
-    seconds |= warm_up(renderer, catalogue, args.checkpoint)
+    with crew.in_step() if crew else nullcontext():
+        seconds |= warm_up(renderer, catalogue, args.checkpoint)
     logger.info("engine warm", extra={"seconds": seconds})
     loop = JobLoop(read_fd, write_fd, Render, code_of)
     loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer), start_seconds=seconds))
@@ -145,6 +137,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--catalogue", type=Path, help="an operator's catalogue file")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--memory", default="auto", help="auto, or a preset by its name")
+    parser.add_argument("--less-memory", action="count", default=0, help="a preset lower than that; may be repeated")
     parser.add_argument("--text-encoder", default="auto", help="auto, device, visit, cpu or int8")
     parser.add_argument("--attention", default="auto", help="auto, or a kernel by its name")
     parser.add_argument("--compile", default="auto", help="auto (on a GPU), on, or off")

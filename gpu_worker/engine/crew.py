@@ -7,13 +7,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
 from gpu_worker.engine.predict import Conditions, Predictor
+from gpu_worker.engine.protocol import OUT_OF_MEMORY
 from gpu_worker.engine.ranks import Ranks, join
 from gpu_worker.engine.tiles import decode_shared
 from video_jobs.job import RenderPlan
@@ -41,12 +43,16 @@ class Crew:
     def join(self, device: torch.device) -> Ranks:
         return join(0, self._world, self._meeting, device, self._branches)
 
-    def give_up(self) -> NoReturn:
-        """After a failure here: nobody knows at which step the others wait, and no crew out of step takes a job."""
-        # If a rank is dead, the watch is to tell of it.
-        time.sleep(5 * WATCH_EVERY_SECONDS)
-        logger.error("the crew is out of step")
-        os._exit(LOST_A_RANK)
+    @contextmanager
+    def in_step(self) -> Iterator[None]:
+        """After a failure here nobody knows at which step the others wait, and no crew out of step takes a job."""
+        try:
+            yield
+        except RuntimeError as error:
+            logger.exception("a render by several devices failed")
+            # If a rank is dead, the watch is to tell of it.
+            time.sleep(5 * WATCH_EVERY_SECONDS)
+            os._exit(OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else LOST_A_RANK)
 
     def _start(self, rank: int, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", "gpu_worker.engine.follow", "--rank", str(rank)]
@@ -59,8 +65,9 @@ class Crew:
         """A collective with a dead rank never ends: the engine ends instead, and with it the attempt."""
         while all(follower.poll() is None for follower in self._followers):
             time.sleep(WATCH_EVERY_SECONDS)
-        logger.error("a rank died", extra={"status": [follower.returncode for follower in self._followers]})
-        os._exit(LOST_A_RANK)
+        statuses = [follower.returncode for follower in self._followers]
+        logger.error("a rank died", extra={"status": statuses})
+        os._exit(OUT_OF_MEMORY if OUT_OF_MEMORY in statuses else LOST_A_RANK)
 
 
 class LeadingPredictor:

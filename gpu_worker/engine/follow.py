@@ -1,6 +1,8 @@
 """`python -P -m gpu_worker.engine.follow`: one of the other ranks. It does what the leader says."""
 
 import argparse
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,15 @@ from gpu_worker.engine.memory import preset_named
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.predict import Conditions
 from gpu_worker.engine.process import die_with_parent
+from gpu_worker.engine.protocol import OUT_OF_MEMORY
 from gpu_worker.engine.ranks import Ranks, join
 from gpu_worker.engine.tiles import decode_shared
 from gpu_worker.engine.tune import Options, Tuned
 from video_jobs.catalogue import load_catalogue
 from video_jobs.job import RenderPlan
 from video_jobs.logs import set_up_logs
+
+logger = logging.getLogger(__name__)
 
 
 class Follower:
@@ -81,6 +86,15 @@ def main() -> None:
     set_up_logs("INFO")
     if args.compile_cache:
         use_cache_folder(args.compile_cache)
+    try:
+        _follow(args)
+    except torch.OutOfMemoryError:
+        # Its leader tells the parent, which starts them all again in less.
+        logger.exception("out of memory")
+        sys.exit(OUT_OF_MEMORY)
+
+
+def _follow(args: argparse.Namespace) -> None:
     device = pick_device(args.device if args.device == "cpu" else f"{args.device}:{args.rank}")
     model = load_model(args.model, args.models, device, args.memory, "none", load_catalogue(args.catalogue))
     ranks = join(args.rank, args.world, args.meeting, device, args.branches)

@@ -82,13 +82,16 @@ def preset_named(name: str) -> MemoryPreset:
     return next(preset for preset in PRESETS if preset.name == name)
 
 
-def choose_preset(wanted: str, free_bytes: float | None) -> MemoryPreset:
-    """By name, or the roomiest that fits what is free; without a device memory of its own everything stays."""
+def choose_preset(wanted: str, free_bytes: float | None, steps_down: int = 0) -> MemoryPreset:
+    """By name, or the roomiest that fits what is free; without a device memory of its own everything stays. So many
+    steps lower if memory ran out in those above."""
     if wanted != "auto":
-        return preset_named(wanted)
-    if free_bytes is None:
-        return PRESETS[0]
-    return next(preset for preset in PRESETS if preset.free_gb * GB <= free_bytes)
+        first = preset_named(wanted)
+    elif free_bytes is None:
+        first = PRESETS[0]
+    else:
+        first = next(preset for preset in PRESETS if preset.free_gb * GB <= free_bytes)
+    return PRESETS[min(PRESETS.index(first) + steps_down, len(PRESETS) - 1)]
 
 
 def with_text(preset: MemoryPreset, place: str) -> MemoryPreset:

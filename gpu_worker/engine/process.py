@@ -13,6 +13,7 @@ from asyncio.subprocess import Process
 from collections.abc import Callable, Sequence
 
 from gpu_worker.engine.protocol import (
+    OUT_OF_MEMORY,
     Cancel,
     Done,
     Failed,
@@ -25,7 +26,15 @@ from gpu_worker.engine.protocol import (
     encode,
     length_of,
 )
-from video_jobs.errors import ChildNotStarted, DeviceFault, EngineDied, EngineHung, JobCancelled, error_for
+from video_jobs.errors import (
+    ChildNotStarted,
+    DeviceFault,
+    EngineDied,
+    EngineHung,
+    JobCancelled,
+    OutOfGpuMemory,
+    error_for,
+)
 
 START_LIMIT_SECONDS = 1800.0
 EXIT_SECONDS = 1.0
@@ -62,7 +71,7 @@ class Child:
         self.start_s = 0.0
         """How long its last start took."""
 
-        self._failures = 0
+        self._failures = self._steps_down = 0
         self._cancelled: str | None = None
         self._starting = asyncio.Lock()
 
@@ -87,7 +96,7 @@ class Child:
         except TimeoutError as exc:
             await self.kill()
             raise ChildNotStarted(f"{self.name} took too long to start") from exc
-        except EngineDied as exc:
+        except (EngineDied, OutOfGpuMemory) as exc:
             raise ChildNotStarted(exc.detail) from exc
         if not isinstance(message, Ready):
             await self.kill()
@@ -151,7 +160,7 @@ class Child:
         try:
             self._process = await asyncio.create_subprocess_exec(
                 *self._command,
-                *("--fds", str(child_reads), str(child_writes)),
+                *("--fds", str(child_reads), str(child_writes), *["--less-memory"] * self._steps_down),
                 stdin=asyncio.subprocess.DEVNULL,
                 pass_fds=(child_reads, child_writes),
             )
@@ -202,7 +211,11 @@ class Child:
                 header = await reader.readexactly(4)
                 return decode(await reader.readexactly(length_of(header)))
             except (asyncio.IncompleteReadError, ValueError) as exc:
-                raise EngineDied(f"{self.name} {await self._last_words(process)}") from exc
+                told = f"{self.name} {await self._last_words(process)}"
+                if process is not None and process.returncode == OUT_OF_MEMORY:
+                    self._steps_down += 1
+                    raise OutOfGpuMemory(told) from exc
+                raise EngineDied(told) from exc
 
     async def _last_words(self, process: Process | None) -> str:
         # A child that is ending by itself tells more than one that we end.
@@ -225,7 +238,7 @@ class Child:
         except TimeoutError as exc:
             await self._end(process)
             raise EngineHung(f"{self.name} told nothing new for too long") from exc
-        except EngineDied:
+        except (EngineDied, OutOfGpuMemory):
             if self._cancelled == job.token:
                 raise JobCancelled from None
             raise

@@ -16,6 +16,9 @@ from pydantic import Field, TypeAdapter
 from video_jobs.job import Frozen, RenderPlan, Stage
 
 MAX_FRAME_BYTES = 1 << 20
+OUT_OF_MEMORY = 71
+"""The exit status of a child that needs a smaller memory preset and could only get it by starting again."""
+
 _LENGTH = struct.Struct(">I")
 
 

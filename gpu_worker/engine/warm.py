@@ -36,8 +36,8 @@ def _take_steps(renderer: Renderer, plans: list[RenderPlan]) -> None:
             for mode in renderer.model.transformers:
                 _take_step_if_it_fits(renderer, plan, mode)
     except (OSError, RuntimeError) as exc:
-        # The compiler's errors are RuntimeErrors of its own.
-        if not renderer.tuned.is_compiled:
+        # The compiler's errors are RuntimeErrors of its own. Of several ranks the others wait in the middle of a step.
+        if renderer.tuned.ranks or not renderer.tuned.is_compiled:
             raise
         renderer.tuned.stop_compiling(exc)
 
@@ -46,6 +46,9 @@ def _take_step_if_it_fits(renderer: Renderer, plan: RenderPlan, mode: str) -> No
     try:
         renderer.with_room(plan, mode, lambda shape: take_step(renderer, plan, mode, shape))
     except torch.OutOfMemoryError:
+        if renderer.tuned.ranks:
+            # The others wait in the middle of this step.
+            raise
         # Shorter clips may well fit: the engine serves those.
         clip = f"{plan.num_frames} frames at {plan.width}x{plan.height}"
         logger.warning("not warmed up: out of memory", extra={"clip": clip, "mode": mode})

@@ -1,8 +1,8 @@
 """A stand-in for the engine and the finisher, for tests alone: it speaks the protocol and renders nothing.
 
-`child.py engine|finisher --step-s SECONDS --fds R W`. A prompt of `hang`, `die`, `mumble`, `oom` or `fail:CODE` does
-what it says, `faint` is to die unless it goes on from a checkpoint; `die@5` and so on do it at that step. Its
-checkpoints are the number of the step they were made at.
+`child.py engine|finisher --step-s SECONDS --fds R W`. A prompt of `hang`, `die`, `mumble` or `fail:CODE` does what it
+says; `oom` is out of memory unless it was started with less, and `faint` is to die unless it goes on from a checkpoint;
+`die@5` and so on do it at that step. Its checkpoints are the number of the step they were made at.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from gpu_worker.engine.process import die_with_parent
-from gpu_worker.engine.protocol import Checkpointed, Done, Finish, Progress, Ready, Render
+from gpu_worker.engine.protocol import OUT_OF_MEMORY, Checkpointed, Done, Finish, Progress, Ready, Render
 from gpu_worker.engine.serve import JobLoop
 from video_jobs.errors import EngineFault, JobCancelled, WorkerDiskFull, error_for
 from video_jobs.job import Stage
@@ -22,8 +22,8 @@ STEPS = 10
 
 
 class StandIn:
-    def __init__(self, role: str, step_s: float, read_fd: int, write_fd: int) -> None:
-        self.role, self.step_s = role, step_s
+    def __init__(self, role: str, step_s: float, less_memory: int, read_fd: int, write_fd: int) -> None:
+        self.role, self.step_s, self.less_memory = role, step_s, less_memory
         kind: type[Render] | type[Finish] = Render if role == "engine" else Finish
         self.loop = JobLoop(read_fd, write_fd, kind, code_of)
 
@@ -57,6 +57,8 @@ class StandIn:
         deed, _, at = job.prompt.partition("@") if isinstance(job, Render) else ("", "", "")
         if step != (int(at) if at.isdecimal() else 1):
             return
+        if deed == "oom" and not self.less_memory:
+            os._exit(OUT_OF_MEMORY)
         if deed == "hang":
             time.sleep(3600)
         if deed == "die" or (deed == "faint" and isinstance(job, Render) and not job.checkpoint_path):
@@ -101,9 +103,10 @@ def main() -> None:
     parser.add_argument("role", choices=["engine", "finisher"])
     parser.add_argument("--step-s", type=float, default=0.01)
     parser.add_argument("--fds", nargs=2, type=int, required=True)
+    parser.add_argument("--less-memory", action="count", default=0)
     args = parser.parse_args()
     die_with_parent(args.fds[0])
-    StandIn(args.role, args.step_s, *args.fds).run()
+    StandIn(args.role, args.step_s, args.less_memory, *args.fds).run()
 
 
 if __name__ == "__main__":

@@ -46,6 +46,8 @@ def render(model: Model, path: Path) -> np.ndarray:
 def test_preset_is_chosen_by_what_is_free(free_gb: float, name: str) -> None:
     assert choose_preset("auto", free_gb * GB).name == name
     assert choose_preset("24", free_gb * GB).name == "24"
+    assert choose_preset("24", free_gb * GB, steps_down=1).name == "16"
+    assert choose_preset("24", free_gb * GB, steps_down=9).name == "16"
 
 
 @pytest.mark.parametrize(("name", "limit_gb"), [("80", 60), ("48", 46), ("24", 23), ("16", 15.5)])

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ pytest.importorskip("torch")
 import torch
 from safetensors.torch import load_file
 
+from gpu_worker.engine import crew, follow
 from gpu_worker.engine.__main__ import check_ranks
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Render
@@ -148,3 +150,32 @@ async def test_a_clip_cancelled_while_tiles_are_shared_out_leaves_the_crew_whole
         await engine.kill()
 
     assert done.stages["devices"] == "2"
+
+
+@pytest.mark.parametrize(("error", "status"), [(torch.OutOfMemoryError("full"), 71), (RuntimeError("broken"), 70)])
+def test_a_crew_that_ran_out_of_memory_says_so(error: Exception, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A leader by its own end, a follower by its status, which the leader's watch passes on."""
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    monkeypatch.setattr(crew, "WATCH_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(threading.Thread, "start", lambda _: None)
+    alone = crew.Crew(1, [])
+    with pytest.raises(SystemExit) as led, alone.in_step():
+        raise error
+    alone._followers = [subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])]
+    with pytest.raises(SystemExit) as followed:
+        alone._watch()
+
+    assert (led.value.code, followed.value.code) == (status, status)
+
+
+def test_a_follower_that_ran_out_of_memory_ends_with_its_own_status(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_args: object) -> None:
+        raise torch.OutOfMemoryError
+
+    said = "follow --rank 1 --world 2 --branches 0 --meeting m --model tiny --models m --device cpu"
+    monkeypatch.setattr(sys, "argv", said.split())
+    monkeypatch.setattr(follow, "die_with_parent", lambda _: None)
+    monkeypatch.setattr(follow, "_follow", full)
+
+    with pytest.raises(SystemExit, match="71"):
+        follow.main()

@@ -12,7 +12,7 @@ import pytest
 from gpu_worker.engine.process import Child
 from gpu_worker.engine.protocol import Message, Progress, Ready, Render, decode, length_of
 from video_jobs.catalogue import load_catalogue
-from video_jobs.errors import ChildNotStarted, DeviceFault, EngineDied, EngineHung, JobCancelled
+from video_jobs.errors import ChildNotStarted, DeviceFault, EngineDied, EngineHung, JobCancelled, OutOfGpuMemory
 from video_jobs.job import VideoSpec
 
 STANDIN = Path(__file__).parents[2] / "standins" / "child.py"
@@ -45,6 +45,15 @@ async def test_dead_child_is_an_error_and_is_started_again(engine: Child, tmp_pa
         await engine.run(render("die", tmp_path), lambda: 5, print)
 
     await engine.run(render("a cat", tmp_path), lambda: 5, print)
+
+
+async def test_child_that_ran_out_of_memory_is_started_again_with_less(engine: Child, tmp_path: Path) -> None:
+    with pytest.raises(OutOfGpuMemory):
+        await engine.run(render("oom", tmp_path), lambda: 5, print)
+
+    done = await engine.run(render("oom", tmp_path), lambda: 5, print)
+
+    assert done.stages == {"denoise": "stand-in"}
 
 
 async def test_child_tells_how_it_died(engine: Child, tmp_path: Path) -> None:
