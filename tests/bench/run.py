@@ -47,9 +47,16 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def memory_mb(pid: int) -> float:
-    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith("VmRSS"))
+def memory_mb(pid: int, which: str = "VmRSS") -> float:
+    line = next(x for x in Path(f"/proc/{pid}/status").read_text().splitlines() if x.startswith(which))
     return int(line.split()[1]) / 1024
+
+
+def most_memory_mb(worker: int, child: str) -> float:
+    """Of the worker's child of this name, since it began."""
+    pids = [int(pid) for pid in Path(f"/proc/{worker}/task/{worker}/children").read_text().split()]
+    named = next(pid for pid in pids if child in Path(f"/proc/{pid}/cmdline").read_text().split("\0"))
+    return memory_mb(named, "VmHWM")
 
 
 def call(url: str, key: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -157,6 +164,9 @@ def render(state: Path) -> Rows:
         rows += [("`up` to ready, first start", f"{seconds:.1f} s", "")]
         for size in ("720x480", "1920x1080"):
             rows += clip(ready, state, size)
+        for child, aim in (("engine", "under 1024 MB"), ("finish", "")):
+            most = most_memory_mb(ready["pids"]["workers"][0], f"gpu_worker.{child}")
+            rows += [(f"most memory of `gpu_worker.{child}` so far", f"{most:.0f} MB", aim)]
     with up(state) as (_, seconds):
         rows += [("`up` to ready, started again", f"{seconds:.1f} s", "under 15 s")]
     return rows
