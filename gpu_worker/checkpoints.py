@@ -8,6 +8,7 @@ from pathlib import Path
 from gpu_worker.engine.protocol import Checkpointed
 from gpu_worker.patience import patiently, persistently
 from gpu_worker.transfer import fetch, folder_of
+from video_jobs.errors import JobError
 from video_jobs.job import Claim, JobRecord
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
@@ -25,7 +26,7 @@ class Checkpoints:
     def __init__(self, store: JobStore, results: ResultStore, claim: Claim) -> None:
         self._store, self._results, self._claim = store, results, claim
         self._kept: str | None = None
-        self._kept_step = 0
+        self._kept_step, self._is_read = 0, False
         self._next: Checkpointed | None = None
         self._carrying: asyncio.Task[None] | None = None
         self.newest: Path | None = None
@@ -88,7 +89,7 @@ class Checkpoints:
             Path(told.path).unlink(missing_ok=True)
 
     async def _carry(self, told: Checkpointed) -> None:
-        if told.step <= self._kept_step:
+        if self._kept and told.step <= self._kept_step and await self._is_back(self._kept, told):
             return
         key = f"checkpoints/{folder_of(self._claim)}/{told.step}.safetensors"
         try:
@@ -103,6 +104,17 @@ class Checkpoints:
         logger.info("checkpoint stored", extra={"job_id": self._claim.job_id, "step": told.step})
         if before != key:
             await self._delete(before)
+
+    async def _is_back(self, further: str, told: Checkpointed) -> bool:
+        """Whether the further checkpoint can be read by now: one that never can would hold up all others."""
+        if not self._is_read:
+            try:
+                await fetch(self._results, further, Path(told.path).with_name("earlier.safetensors"), 0.0)
+                self._is_read = True
+            except (KeyError, OSError, JobError) as exc:
+                self._kept_step = 0
+                logger.warning("checkpoint given up", extra={"key": further, "error": repr(exc)[:300]})
+        return self._is_read
 
     async def _delete(self, key: str | None) -> None:
         if key is not None:

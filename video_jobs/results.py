@@ -1,6 +1,7 @@
 """Where images, videos and covers lie: a folder, or an S3 bucket (`s3.py`)."""
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
@@ -87,7 +88,8 @@ class FolderStore:
             for path in (Path(folder, name) for name in names):
                 try:
                     stored_at = path.stat().st_mtime
-                except FileNotFoundError:
+                except OSError as exc:
+                    _unless_gone(exc)
                     continue
                 yield str(path.relative_to(self.root.resolve())), stored_at
 
@@ -100,7 +102,8 @@ class FolderStore:
 
 
 def _unless_gone(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
+    """A network file system says ESTALE of a file that another machine has deleted."""
+    if error.errno not in (errno.ENOENT, errno.ESTALE):
         raise error
 
 

@@ -3,7 +3,6 @@
 import asyncio
 import itertools
 import logging
-import time
 from collections.abc import AsyncIterator
 
 from redis.exceptions import RedisError
@@ -70,13 +69,13 @@ class Sweeper:
 
     async def sweep_objects(self) -> int:
         """Delete what zombies, crashes and refused requests left in the store."""
-        swept = 0
+        swept, now = 0, await self._now()
         async for key, written in self._listed("videos/", "checkpoints/"):
-            if await self._is_garbage(key, time.time() - written):
+            if await self._is_garbage(key, now - written):
                 await asyncio.to_thread(self._results.delete, key)
                 swept += 1
         async for key, written in self._listed("images/"):
-            is_old = time.time() - written > self._retention_s + IMAGE_GRACE_SECONDS
+            is_old = now - written > self._retention_s + IMAGE_GRACE_SECONDS
             if is_old and not await self._store.redis.hexists(keys.schedule("images"), key):  # type: ignore[misc]
                 await asyncio.to_thread(self._results.delete, key)
                 swept += 1

@@ -19,7 +19,7 @@ from gpu_worker.engine.load import free_bytes, load_model, pick_device
 from gpu_worker.engine.memory import choose_preset
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.process import die_with_parent
-from gpu_worker.engine.protocol import Checkpointed, Done, Prepared, Progress, Ready, Render
+from gpu_worker.engine.protocol import OUT_OF_MEMORY, Checkpointed, Done, Prepared, Progress, Ready, Render
 from gpu_worker.engine.render import Clip, OnProgress, Renderer
 from gpu_worker.engine.resume import Checkpoints, made_for
 from gpu_worker.engine.rewrite import LocalRewriter
@@ -106,22 +106,25 @@ def main() -> None:
     # Before loading: the others load at the same time.
     crew = Crew(args.ranks, follower_arguments(args, device, options)) if args.ranks > 1 else None
     try:
-        model = load_model(args.model, args.models, device, args.memory, args.text_encoder, catalogue)
-        check_checksum(model, catalogue.checkpoints[args.checkpoint])
+        with crew.in_step() if crew else nullcontext():
+            model = load_model(args.model, args.models, device, args.memory, args.text_encoder, catalogue)
+            check_checksum(model, catalogue.checkpoints[args.checkpoint])
+            rewriter = LocalRewriter(args.rewriter, model.device) if args.rewriter else None
+            seconds = {"imports": imported_s, "load": round(time.monotonic() - started, 3)}
+            renderer = Renderer(model, args.accept_unknown_prompts, options, crew.join(device) if crew else None)
+            seconds |= warm_up(renderer, catalogue, args.checkpoint)
     except ModelUnavailable as error:
         # An operator's mistake, or a hub that is away: the reason is the news, not our stack.
         sys.exit(str(error))
-    rewriter = LocalRewriter(args.rewriter, model.device) if args.rewriter else None
+    except torch.OutOfMemoryError:
+        logger.exception("out of memory")
+        sys.exit(OUT_OF_MEMORY)
     versions = {
         "weights_revision": model.revision,
         "weights_checksum": model.checksum,
         "engine_version": f"torch {torch.__version__}, diffusers {diffusers.__version__}",
         "device": str(model.device),
     }
-    seconds = {"imports": imported_s, "load": round(time.monotonic() - started, 3)}
-    renderer = Renderer(model, args.accept_unknown_prompts, options, crew.join(device) if crew else None)
-    with crew.in_step() if crew else nullcontext():
-        seconds |= warm_up(renderer, catalogue, args.checkpoint)
     logger.info("engine warm", extra={"seconds": seconds})
     loop = JobLoop(read_fd, write_fd, Render, code_of)
     loop.tell(Ready(versions=versions, alphabet=alphabet(model.tokenizer), start_seconds=seconds))

@@ -21,7 +21,7 @@ from gpu_worker.engine.tiles import decode_shared
 from video_jobs.job import RenderPlan
 
 LOST_A_RANK = 70
-WATCH_EVERY_SECONDS = 0.2
+WATCH_EVERY_SECONDS, LAST_WORDS_SECONDS = 0.2, 10.0
 
 logger = logging.getLogger(__name__)
 
@@ -50,9 +50,11 @@ class Crew:
             yield
         except RuntimeError as error:
             logger.exception("a render by several devices failed")
-            # If a rank is dead, the watch is to tell of it.
-            time.sleep(5 * WATCH_EVERY_SECONDS)
-            os._exit(OUT_OF_MEMORY if isinstance(error, torch.OutOfMemoryError) else LOST_A_RANK)
+            if isinstance(error, torch.OutOfMemoryError):
+                os._exit(OUT_OF_MEMORY)
+            # If it began with another rank, the watch knows better, once that one has ended.
+            time.sleep(1.5 * LAST_WORDS_SECONDS)
+            os._exit(LOST_A_RANK)
 
     def _start(self, rank: int, arguments: Sequence[str]) -> "subprocess.Popen[bytes]":
         command = [sys.executable, "-P", "-m", "gpu_worker.engine.follow", "--rank", str(rank)]
@@ -64,6 +66,10 @@ class Crew:
     def _watch(self) -> None:
         """A collective with a dead rank never ends: the engine ends instead, and with it the attempt."""
         while all(follower.poll() is None for follower in self._followers):
+            time.sleep(WATCH_EVERY_SECONDS)
+        # The first to end may only have lost its connection to the one that ran out.
+        deadline = time.monotonic() + LAST_WORDS_SECONDS
+        while None in [follower.poll() for follower in self._followers] and time.monotonic() < deadline:
             time.sleep(WATCH_EVERY_SECONDS)
         statuses = [follower.returncode for follower in self._followers]
         logger.error("a rank died", extra={"status": statuses})

@@ -71,7 +71,7 @@ class Child:
         self.start_s = 0.0
         """How long its last start took."""
 
-        self._failures = self._steps_down = 0
+        self._failures = self._steps_down = self._begun_with = 0
         self._cancelled: str | None = None
         self._starting = asyncio.Lock()
 
@@ -155,6 +155,7 @@ class Child:
         return how
 
     async def _spawn(self) -> None:
+        self._begun_with = self._steps_down
         child_reads, self._write_fd = os.pipe()
         parent_reads, child_writes = os.pipe()
         try:
@@ -213,7 +214,7 @@ class Child:
             except (asyncio.IncompleteReadError, ValueError) as exc:
                 told = f"{self.name} {await self._last_words(process)}"
                 if process is not None and process.returncode == OUT_OF_MEMORY:
-                    self._steps_down += 1
+                    self._steps_down = self._begun_with + 1
                     raise OutOfGpuMemory(told) from exc
                 raise EngineDied(told) from exc
 

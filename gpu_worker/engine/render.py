@@ -74,9 +74,8 @@ class Renderer:
 
     def with_room(self, plan: RenderPlan, mode: str, attempt: Callable[[Geometry], T]) -> T:
         """What the attempt gives, in the roomiest preset that holds it."""
-        transformer = self.model.transformers[mode]
-        shape = geometry_of(self.model, transformer, plan.width, plan.height, plan.num_frames)
-        self._room.make(plan, shape, transformer)
+        shape = self._shape(plan, mode)
+        self._room.make(plan, shape, self.model.transformers[mode])
         while True:
             try:
                 return attempt(shape)
@@ -86,6 +85,13 @@ class Renderer:
                     raise
             # Outside of the handler, whose traceback holds the tensors that were too many.
             self._room.step_down()
+
+    def fits(self, plan: RenderPlan, mode: str) -> bool:
+        """By its estimate, in the preset that needs least."""
+        return self._room.fits(plan, self._shape(plan, mode), self.model.transformers[mode])
+
+    def _shape(self, plan: RenderPlan, mode: str) -> Geometry:
+        return geometry_of(self.model, self.model.transformers[mode], plan.width, plan.height, plan.num_frames)
 
     def _attempt(
         self, clip: Clip, shape: Geometry, frames: Path, on_progress: OnProgress, checkpoints: Checkpoints | None

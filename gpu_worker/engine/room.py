@@ -7,7 +7,7 @@ import torch
 
 from gpu_worker.engine.geometry import Geometry
 from gpu_worker.engine.load import free_bytes
-from gpu_worker.engine.memory import GB, ClipSize, MemoryPreset, estimate, lower_than
+from gpu_worker.engine.memory import GB, PRESETS, ClipSize, MemoryPreset, estimate, lower_than
 from gpu_worker.engine.model import Model
 from gpu_worker.engine.tune import Tuned
 from video_jobs.job import RenderPlan
@@ -34,6 +34,10 @@ class Room:
                     break
                 preset = lower
         self._settle(preset)
+
+    def fits(self, plan: RenderPlan, shape: Geometry, transformer: Any) -> bool:
+        available, clip = device_bytes(self._model), clip_size(plan, shape, transformer)
+        return available is None or max(estimate(self._tuned.sizes(), clip, PRESETS[-1]).values()) <= available
 
     def has_less(self) -> bool:
         return lower_than(self._model.memory) is not None

@@ -43,15 +43,22 @@ def _take_steps(renderer: Renderer, plans: list[RenderPlan]) -> None:
 
 
 def _take_step_if_it_fits(renderer: Renderer, plan: RenderPlan, mode: str) -> None:
+    if renderer.tuned.ranks and not renderer.fits(plan, mode):
+        _tell_of(plan, mode)
+        return
     try:
         renderer.with_room(plan, mode, lambda shape: take_step(renderer, plan, mode, shape))
     except torch.OutOfMemoryError:
         if renderer.tuned.ranks:
             # The others wait in the middle of this step.
             raise
-        # Shorter clips may well fit: the engine serves those.
-        clip = f"{plan.num_frames} frames at {plan.width}x{plan.height}"
-        logger.warning("not warmed up: out of memory", extra={"clip": clip, "mode": mode})
+        _tell_of(plan, mode)
+
+
+def _tell_of(plan: RenderPlan, mode: str) -> None:
+    """Shorter clips may well fit: the engine serves those."""
+    clip = f"{plan.num_frames} frames at {plan.width}x{plan.height}"
+    logger.warning("not warmed up: out of memory", extra={"clip": clip, "mode": mode})
 
 
 def served_plans(catalogue: Catalogue, checkpoint: str) -> list[RenderPlan]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.faults.callers import Callers
 from tests.faults.figures import shown
-from tests.faults.fleet import Fleet, Shape
+from tests.faults.fleet import START_SECONDS, Fleet, Shape
 from video_jobs.job import JobRecord, JobState
 
 ROUNDS, ORPHANS, LIMIT_SECONDS = 10, 10, 20.0
@@ -30,6 +30,8 @@ class PickedUp:
     def problems(self) -> list[str]:
         found = [f"{self.jobs - self.succeeded} jobs did not succeed"] if self.succeeded != self.jobs else []
         late = sum(wait_s > LIMIT_SECONDS for wait_s in self.waits_s)
+        if len(self.waits_s) < self.jobs:
+            found.append(f"missed: only {len(self.waits_s)} of {self.jobs} jobs were orphans")
         return found + ([f"missed: {late} orphans waited longer than 20 s"] if late > len(self.waits_s) / 100 else [])
 
     def table(self) -> str:
@@ -66,13 +68,15 @@ async def orphan(folder: Path, rounds: int = ROUNDS, orphans: int = ORPHANS, sha
             await tending
         await callers.close()
         records = {record.job.id: record for record in await fleet.records()}
-    waits_s = [(records[job].attempts[1].started_ms - at) / 1000 for job, at in killed.items()]
+    orphans_of = {job: at for job, at in killed.items() if len(records[job].attempts) > 1}
+    waits_s = [(records[job].attempts[1].started_ms - at) / 1000 for job, at in orphans_of.items()]
     return PickedUp(waits_s, len(ends), ends.count("SUCCESS"))
 
 
 async def _all_held(fleet: Fleet, count: int) -> list[JobRecord]:
-    while True:
-        running = [record for record in await fleet.records() if record.state is JobState.RUNNING]
-        if len(running) == count:
-            return running
-        await asyncio.sleep(0.1)
+    async with asyncio.timeout(START_SECONDS):
+        while True:
+            running = [record for record in await fleet.records() if record.state is JobState.RUNNING]
+            if len(running) == count:
+                return running
+            await asyncio.sleep(0.1)

@@ -156,12 +156,14 @@ async def test_a_clip_cancelled_while_tiles_are_shared_out_leaves_the_crew_whole
 def test_a_crew_that_ran_out_of_memory_says_so(error: Exception, status: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """A leader by its own end, a follower by its status, which the leader's watch passes on."""
     monkeypatch.setattr(os, "_exit", sys.exit)
-    monkeypatch.setattr(crew, "WATCH_EVERY_SECONDS", 0.0)
+    monkeypatch.setattr(crew, "LAST_WORDS_SECONDS", 1.0)
     monkeypatch.setattr(threading.Thread, "start", lambda _: None)
     alone = crew.Crew(1, [])
     with pytest.raises(SystemExit) as led, alone.in_step():
         raise error
-    alone._followers = [subprocess.Popen([sys.executable, "-c", f"raise SystemExit({status})"])]
+    # One that only lost its connection to the other is the first to end.
+    endings = ("raise SystemExit(1)", f"import time; time.sleep(0.5); raise SystemExit({status})")
+    alone._followers = [subprocess.Popen([sys.executable, "-c", ending]) for ending in endings]
     with pytest.raises(SystemExit) as followed:
         alone._watch()
 

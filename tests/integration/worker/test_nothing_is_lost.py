@@ -2,6 +2,7 @@
 
 import asyncio
 import errno
+import itertools
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -268,14 +269,21 @@ async def test_lost_checkpoint_costs_time_and_not_the_job(shop: Workshop, queue_
     assert (record.state, record.engine_deaths, record.checkpoint_step) == (JobState.QUEUED, 2, 5)
 
 
-async def test_checkpoint_that_was_out_of_reach_is_not_replaced_by_an_earlier_step(
-    slow_shop: Workshop, shop: Workshop, queue_job, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("is_back_later", [True, False])
+async def test_checkpoint_out_of_reach_is_replaced_only_if_it_stays_so(
+    is_back_later: bool, slow_shop: Workshop, shop: Workshop, queue_job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_shop.checkpoint_every_s = shop.checkpoint_every_s = 0.0
     job = await queue_job(prompt="faint@6")
     await attempt(shop)
-    fetch = slow_shop.results.fetch
-    monkeypatch.setattr(slow_shop.results, "fetch", _away)
+    fetch, times = slow_shop.results.fetch, itertools.count()
+
+    def away(key: str, target: Path) -> None:
+        if next(times) and is_back_later:
+            return fetch(key, target)
+        raise OSError(errno.EIO, "away")
+
+    monkeypatch.setattr(slow_shop.results, "fetch", away)
     monkeypatch.setattr(checkpoints, "FETCH_SECONDS", 0.0)
     run = await claimed_run(slow_shop)
     running = asyncio.create_task(run.run())
@@ -287,12 +295,10 @@ async def test_checkpoint_that_was_out_of_reach_is_not_replaced_by_an_earlier_st
 
     await attempt(slow_shop)
 
-    assert (len(left.attempts), left.checkpoint_step) == (2, 5)
-    assert (await read(shop, job)).rendered.stages["resumed"] == "step 5"
-
-
-def _away(key: str, target: Path) -> None:
-    raise OSError(errno.EIO, "away")
+    assert left.checkpoint_step is not None
+    assert (len(left.attempts), left.checkpoint_step == 5) == (2, is_back_later)
+    assert (await read(shop, job)).rendered.stages["resumed"] == f"step {left.checkpoint_step}"
+    assert len(stored(shop)) == 0
 
 
 async def test_zombies_checkpoint_is_refused_and_leaves_nothing(slow_shop: Workshop, shop: Workshop, queue_job) -> None:

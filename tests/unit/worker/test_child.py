@@ -54,6 +54,7 @@ async def test_child_that_ran_out_of_memory_is_started_again_with_less(engine: C
     done = await engine.run(render("oom", tmp_path), lambda: 5, print)
 
     assert done.stages == {"denoise": "stand-in"}
+    assert (engine._begun_with, engine._steps_down) == (1, 1)
 
 
 async def test_child_tells_how_it_died(engine: Child, tmp_path: Path) -> None:
