@@ -186,7 +186,7 @@ class Model:
         before, self.reaped = self.reaped, self.now
         running = [(job_id, job) for job_id, job in self.jobs.items() if job.lease_until is not None]
         if self.now - before > GAP_MS:
-            self._extend([job for _, job in running])
+            self._extend([job for _, job in running], self.now - before)
             return []
         if before - self.now > GAP_MS:
             self._take_back(before)
@@ -203,9 +203,10 @@ class Model:
                 job.delayed_until = None
         return [job_id for job_id, _ in ended] + late
 
-    def _extend(self, running: list[ModelJob]) -> None:
+    def _extend(self, running: list[ModelJob], away_ms: int) -> None:
         for job in running:
-            job.lease_until = max(job.lease_until or 0, self.now + LEASE_MS)
+            ends = job.lease_until or 0
+            job.lease_until = max(ends, min(ends + away_ms, self.now + LEASE_MS))
             job.audit.append("lease extended")
             if job.deadline is not None:
                 job.deadline = max(job.deadline, self.now + LEASE_MS)

@@ -2,13 +2,16 @@
 -- or cancelled for a job that was asked to stop; queued or running -> failed past a deadline; paused jobs into line.
 -- ARGV 1 lease ms  2 gap ms  3 most per call  4 limit of lost leases  5 message  6 too late  7 too long
 -- returns the ids handed on or ended. If nobody has reaped for longer than the gap, Redis or everybody was away:
--- every lease is extended once instead, so that an outage does not look like the death of every worker; and no
--- running job reaches its limit before its lease ends.
+-- every lease is extended by that time instead, as if it had not passed, so that an outage does not look like the death
+-- of every worker and the orphans of dead ones still wait for no more than a lease; and no running job reaches its limit
+-- before a lease is over.
 local before = tonumber(redis.call('GET', REAPED) or 0)
 redis.call('SET', REAPED, now)
 if now - before > tonumber(ARGV[2]) then
-  for _, id in ipairs(redis.call('ZRANGE', LEASES, 0, -1)) do
-    redis.call('ZADD', LEASES, 'GT', now + ARGV[1], id)
+  local held = redis.call('ZRANGE', LEASES, 0, -1, 'WITHSCORES')
+  for at = 1, #held, 2 do
+    local id, ends = held[at], math.min(held[at + 1] + now - before, now + ARGV[1])
+    redis.call('ZADD', LEASES, 'GT', ends, id)
     -- What was finished meanwhile could not be published: a limit that has passed waits for it.
     redis.call('ZADD', DEADLINES, 'XX', 'GT', now + ARGV[1], id)
     audit(id, 'lease extended', 'nobody reaped')

@@ -218,14 +218,19 @@ async def test_worker_that_asks_again_with_its_nonce_gets_the_job_it_was_given(
     assert await store.claim("w", ["tiny"]) != given
 
 
-async def test_outage_extends_every_lease_once(store: JobStore, new_job: NewJob) -> None:
-    job = new_job()
+async def test_outage_extends_every_lease_by_its_own_length(store: JobStore, new_job: NewJob) -> None:
+    """As if that time had not passed: who had ten seconds left has them, and an orphan waits no longer than that."""
+    job, long_dead = new_job(), new_job()
     claim = await claimed(store, job)
-    await store.redis.zadd(keys.LEASES, {job.id: 1})
-    await store.redis.set(keys.REAPED, 1)
+    await claimed(store, long_dead)
+    now_ms = (await store.redis.time())[0] * 1000
+    await store.redis.set(keys.REAPED, now_ms - 60_000)
+    await store.redis.zadd(keys.LEASES, {job.id: now_ms - 50_000, long_dead.id: now_ms - 60_001})
 
     assert await store.reap() == []
-    assert await store.reap() == []
+    left_ms = (await store.redis.zscore(keys.LEASES, job.id)) - now_ms
+    assert 10_000 <= left_ms < 13_000
+    assert await store.reap() == [long_dead.id]
     assert await store.beat(claim) is Hold.HELD
 
 
