@@ -186,6 +186,7 @@ MUTANTS: dict[str, Mutant] = {
     "beat without its fence": Mutant("house", "get(id, 'token') == token and ", "", stale_beat),
     "finished work thrown away": Mutant("finish", " and state ~= 'queued'", "", late_finish),
     "no gap rule": Mutant("reap", "if now - before > tonumber(ARGV[2]) then", "if false then", outage),
+    "an outage extends nothing": Mutant("reap", "held[at + 1] + now - before", "held[at + 1]", outage),
     "leases by a host's clock": Mutant(
         "reap", "local before =", "now = now + 3600000\nlocal before =", beaten_and_reaped
     ),
