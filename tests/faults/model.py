@@ -169,6 +169,7 @@ class Model:
         job.state, job.token, job.outcome, job.ended_as, job.handed_on_as = "queued", "", "", "", ""
         job.counters = dict.fromkeys(job.counters, 0)
         job.has_started = job.cancel = False
+        job.checkpoint, job.furthest_step = "", 0
         job.deadline = self.now + job.start_within_ms if job.start_within_ms else None
         job.audit.append("retried")
         return "queued"

@@ -264,7 +264,11 @@ class JobMachine(JobWalk):
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(ms=st.integers(GAP_MS + 1, 10 * LEASE_MS))
     def redis_gap(self, ms: int) -> None:
-        """Redis was away for longer than the leases: that is nobody's death."""
+        """Redis goes away just before workers would beat, for longer than the leases: that is nobody's death."""
+        for claim in [claim for claim in self.claims if self.model.hold(*claim) != "lost"]:
+            self.hold_as(claim, "beat")
+        self.pass_time(LEASE_MS // 3)
+        self.reap()
         running = self._unlimited()
         self.pass_time(ms)
         self.reap()
