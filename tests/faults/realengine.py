@@ -24,7 +24,7 @@ SHAPE = Shape(
     environment={"COGVIDEOX_MODEL": "tiny", "COGVIDEOX_ACCEPT_UNKNOWN_PROMPTS": "true", "OMP_NUM_THREADS": "2"},
 )
 ON_ENGINE = ("text", "denoise", "decode")
-STRIKES_PER_JOB = 2
+STRIKES_PER_JOB = 1  # a strike may hit the next job, which has just begun; a third death would end it as poison
 PATIENCE_SECONDS = 900.0
 WANTED = {"seed": 7, "duration": 5, "fps": 30}
 
@@ -37,14 +37,17 @@ class Survived:
     different_clips: int
     frames: int
     seconds: float
+    failures: list[str]
+    """What became of jobs that did not succeed."""
 
     @property
     def problems(self) -> list[str]:
         found = [f"{self.jobs - self.succeeded} jobs did not succeed"] if self.succeeded != self.jobs else []
-        return found + ([f"{self.different_clips} different clips"] if self.different_clips != 1 else [])
+        found += [f"{self.different_clips} different clips"] if self.different_clips != 1 else []
+        return found + self.failures
 
 
-async def strike(folder: Path, kills: int, jobs: int = 12) -> Survived:
+async def strike(folder: Path, kills: int, jobs: int = 24) -> Survived:
     """The same job again and again; whoever renders it is killed at some step."""
     started = time.monotonic()
     async with Fleet(folder, SHAPE) as fleet:
@@ -71,7 +74,13 @@ async def strike(folder: Path, kills: int, jobs: int = 12) -> Survived:
         different_clips=len(clips),
         frames=frames_in(one),
         seconds=time.monotonic() - started,
+        failures=[_story(record) for record in records if record.state is not JobState.SUCCEEDED],
     )
+
+
+def _story(record: JobRecord) -> str:
+    ends = ", ".join(f"{attempt.ended_by}" for attempt in record.attempts)
+    return f"{record.job.id} is {record.state}: {record.error_code}; its attempts ended by {ends}"
 
 
 async def _kill_renderers(fleet: Fleet, kills: int, crowd: "asyncio.Future[list[str]]") -> Counter[str]:
