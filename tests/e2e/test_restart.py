@@ -22,7 +22,7 @@ def test_state_survives_and_no_orphan_does(tmp_path: Path) -> None:
     first = Service(tmp_path / "state", cwd=tmp_path)
     task = submit(first.ready)
     done = ended(first.ready, task)
-    waiting = [submit(first.ready) for _ in range(3)]
+    waiting = [submit(first.ready) for _ in range(2)]
     pids = all_pids(first.ready)
     first.kill()
     assert gone(pids, 10)
