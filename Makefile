@@ -69,7 +69,7 @@ compatibility: $(INSTALLED)  ## Let every client do everything, and write docs/c
 fuzz: $(INSTALLED)  ## Send 50,000 generated requests and judge every answer; ARGS=--write keeps the table
 	$(BIN)/python -P tests/fuzz/run.py $(ARGS)
 
-faults: $(INSTALLED)  ## Ten minutes of faults against the whole house; ARGS=--write keeps the table
+faults: $(INSTALLED)  ## 18 minutes of faults against the whole house; ARGS=--write keeps the table
 	$(BIN)/python -P tests/faults/run.py faults $(ARGS)
 
 faults-long: $(INSTALLED)  ## One storm of 20 minutes; ARGS='--slices 9 --write' adds nine to those kept in build/
