@@ -1,4 +1,4 @@
-"""The runs with names. `run.py faults` takes ten minutes; `run.py long --slices N` adds N storms of 20 minutes.
+"""The runs with names. `run.py faults` takes 18 minutes; `run.py long --slices N` adds N storms of 20 minutes.
 
 Every slice is kept as JSON, and the table is always of all that are kept. `--write` puts it into docs/benchmarks/.
 """
