@@ -87,7 +87,7 @@ power-cuts: $(INSTALLED)  ## Twenty simulated power cuts, and Redis's answers ag
 prove-faults: $(INSTALLED)  ## Plant seeded bugs and show that each is caught; ARGS=--write keeps the table
 	$(BIN)/python -P tests/faults/prove.py $(ARGS)
 
-tiny: $(INSTALLED)  ## Train the built-in model anew, pack and examine it (hours); ARGS=examine runs one stage
+tiny: $(INSTALLED)  ## Train the built-in model anew, pack and examine it (an hour or two); ARGS=examine runs one stage
 	$(BIN)/python -m tiny_model $(ARGS)
 
 clean:  ## Remove what the targets made

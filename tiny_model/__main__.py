@@ -11,13 +11,11 @@ from tiny_model.loop import in_parallel
 from tiny_model.report import report
 from tiny_model.train_adapter import train_adapter, write_adapter
 from tiny_model.train_text import train_text_encoder
-from tiny_model.train_transformer import refine_transformer, train_transformer
+from tiny_model.train_transformer import train_transformer
 from tiny_model.train_vae import train_vae
 
 VAE_STEPS, TEXT_STEPS, ADAPTER_STEPS = 1500, 1500, 120
-TRANSFORMER_STEPS, FALL_FROM = 4000, 1500
-WARM_STEPS, WARM_FALL_FROM = 1000, 150
-REFINE_STEPS = 800
+TRANSFORMER_STEPS, FALL_FROM = 1600, 500
 
 
 def main() -> None:
@@ -27,7 +25,6 @@ def main() -> None:
         "vae": lambda asked: train_vae(asked.build / "vae.pt", VAE_STEPS),
         "text": lambda asked: train_text_encoder(asked.build / "text.pt", TEXT_STEPS),
         "transformer": _transformer,
-        "refine": _refine,
         "adapter": _adapter,
         "assemble": lambda asked: assemble(asked.build, asked.shipped),
         "examine": lambda asked: report(asked.shipped, asked.sheets, asked.questions, asked.workers),
@@ -40,13 +37,10 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tiny_model", description=__doc__)
-    parser.add_argument(
-        "stages", nargs="*", help="vae text transformer refine adapter assemble examine card (default: all)"
-    )
+    parser.add_argument("stages", nargs="*", help="vae text transformer adapter assemble examine card (default: all)")
     parser.add_argument("--build", type=Path, default=Path("build/tiny"), help="checkpoints")
     parser.add_argument("--shipped", type=Path, default=SHIPPED, help="the weights as the package holds them")
     parser.add_argument("--sheets", type=Path, default=Path("docs/tiny-model"), help="sample sheets and scores")
-    parser.add_argument("--older", type=Path, help="an older image pipeline to begin from, instead of from nothing")
     parser.add_argument("--workers", type=int, default=2, help="processes that share the work")
     parser.add_argument("--questions", type=int, default=104, help="held-out captions in each language")
     return parser.parse_args()
@@ -54,17 +48,11 @@ def _arguments() -> argparse.Namespace:
 
 def _transformer(asked: argparse.Namespace) -> None:
     checkpoint = asked.build / "transformer.pt"
-    steps = (WARM_STEPS, WARM_FALL_FROM) if asked.older else (TRANSFORMER_STEPS, FALL_FROM)
-    in_parallel(train_transformer, asked.workers, checkpoint, *steps, asked.older)
-
-
-def _refine(asked: argparse.Namespace) -> None:
-    stages = asked.build / "transformer.pt", asked.build / "refined.pt"
-    in_parallel(refine_transformer, asked.workers, *stages, REFINE_STEPS)
+    in_parallel(train_transformer, asked.workers, checkpoint, TRANSFORMER_STEPS, FALL_FROM)
 
 
 def _adapter(asked: argparse.Namespace) -> None:
-    transformer, checkpoint = asked.build / "refined.pt", asked.build / "adapter.pt"
+    transformer, checkpoint = asked.build / "transformer.pt", asked.build / "adapter.pt"
     in_parallel(train_adapter, asked.workers, transformer, checkpoint, ADAPTER_STEPS)
     write_adapter(transformer, checkpoint, asked.shipped / "adapters" / "pastel.safetensors")
 

@@ -13,7 +13,7 @@ from tiny_model.scheduler import SCHEDULER
 from tiny_model.tokenizer import build_tokenizer
 from tiny_model.train_text import build_text_encoder
 from tiny_model.train_transformer import ordered_weights
-from tiny_model.transformer import CHANNELS, OFS, build_transformer
+from tiny_model.transformer import CHANNELS, build_transformer
 from tiny_model.vae import build_vae, sharpening_parameters
 
 CHECKSUMS, SHARED = "checksums.json", "shared"
@@ -26,7 +26,7 @@ def assemble(build: Path, folder: Path) -> None:
     tokenizer = build_tokenizer()
     text_encoder = build_text_encoder(tokenizer)
     load_average(text_encoder, list(text_encoder.parameters()), build / "text.pt")
-    image = load_transformer(build / "refined.pt")
+    image = load_transformer(build / "transformer.pt")
     parts: dict[str, Any] = {
         "t2v/transformer": without_image(image),
         "i2v/transformer": image,
@@ -62,7 +62,7 @@ def without_image(image: CogVideoXTransformer3DModel) -> CogVideoXTransformer3DM
     weights = {name: value.clone() for name, value in image.state_dict().items() if not name.startswith("ofs_")}
     # A patch is flattened as (channel, time, y, x); the noisy channels come first.
     weights["patch_embed.proj.weight"] = weights["patch_embed.proj.weight"][:, : CHANNELS * 8].clone()
-    weights["time_embedding.linear_2.bias"] += image.ofs_embedding(image.ofs_proj(torch.full((1,), OFS)))[0]
+    weights["time_embedding.linear_2.bias"] += image.ofs_embedding(image.ofs_proj(torch.zeros(1)))[0]
     model.load_state_dict(weights)
     return model
 

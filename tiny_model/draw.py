@@ -12,6 +12,7 @@ PALETTE = torch.stack([rgb(colour) for colour in COLOURS])
 _STEPS = torch.tensor([DIRECTIONS.get(motion, (0.0, 0.0)) for motion in MOTIONS])
 _RADII = torch.tensor([RADII[size] for size in SIZES])
 _HELD_OUT_SHARE = 8
+ASIDE, ALONG = 14.0, 4.0  # how far from the middle of its way an object may pass, in pixels
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,11 @@ def held_out_scenes(count: int, rng: torch.Generator) -> Scenes:
 
 def clips_of(scenes: Scenes, start: torch.Tensor, height: int, width: int, palette: torch.Tensor = PALETTE) -> Clips:
     """The clips of these scenes, each from its start (pixels)."""
-    side = min(height, width)
     return Clips(
         shape=scenes.shape,
-        radius=_RADII[scenes.size] * side,
+        radius=_RADII[scenes.size],
         start=start,
-        velocity=_STEPS[scenes.motion] * side * TRAVEL / TRAVEL_FRAMES,
+        velocity=_STEPS[scenes.motion] * TRAVEL / TRAVEL_FRAMES,
         grows=scenes.motion == MOTIONS.index("grow"),
         colour=palette[scenes.colour],
         background=palette[scenes.background],
@@ -73,17 +73,15 @@ def clips_of(scenes: Scenes, start: torch.Tensor, height: int, width: int, palet
 def anywhere(scenes: Scenes, height: int, width: int, rng: torch.Generator) -> torch.Tensor:
     """Starts all over the picture: the object wholly inside, wherever it may go from there."""
     sides = torch.tensor([float(width), float(height)])
-    room = sides - 2 * _RADII[scenes.size][:, None] * min(height, width)
+    room = sides - 2 * _RADII[scenes.size][:, None]
     return sides / 2 + room * (torch.rand(len(scenes.size), 2, generator=rng) - 0.5)
 
 
 def inside(scenes: Scenes, height: int, width: int, offset: torch.Tensor) -> torch.Tensor:
-    """Starts from which the object stays in an 81-frame picture; `offset` in -1..1 chooses among them."""
-    side = min(height, width)
-    sides = torch.tensor([float(width), float(height)])
-    travel = _STEPS[scenes.motion] * side * TRAVEL
-    room = sides / 2 - travel.abs() / 2 - 1.1 * _RADII[scenes.size][:, None] * side
-    return sides / 2 - travel / 2 + offset * room.clamp(min=0.06 * side)
+    """Starts from which the object crosses the middle; `offset` in -1..1 says how far beside it, less along its way."""
+    steps = _STEPS[scenes.motion]
+    beside = torch.where(steps != 0, ALONG, ASIDE)
+    return torch.tensor([width, height]) / 2 - steps * TRAVEL / 2 + offset * beside
 
 
 def _held_out() -> torch.Tensor:

@@ -20,7 +20,7 @@ from tiny_model.scenes import pixels
 from tiny_model.train_text import told
 
 SEED = 20_260
-STEPS, GUIDANCE = 10, 3.0
+STEPS, GUIDANCE = 10, 1.2
 SHAPES = ((96, 96), (112, 80), (80, 112), (128, 80), (80, 128))  # width, height
 LONG_EVERY = 16
 TOGETHER = 4

@@ -63,12 +63,12 @@ def psnr(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 def _motion(cover: torch.Tensor) -> tuple[str, tuple[float, float]]:
-    count, side = len(cover), min(cover.shape[1:])
+    count = len(cover)
     some = max(1, count // 16)
     first, last = cover[:some].mean(0), cover[-some:].mean(0)
     moved = (_centre(last) - _centre(first)).tolist()
     passed = min(count - some, MOST_FRAMES)
-    expected = TRAVEL * side * passed / TRAVEL_FRAMES
+    expected = TRAVEL * passed / TRAVEL_FRAMES
     growth = (GROWN_FROM + GROWN_BY * passed / TRAVEL_FRAMES) / GROWN_FROM
     across, down = moved
     if max(abs(across), abs(down)) > 0.4 * expected:

@@ -21,8 +21,8 @@ MOTIONS = ("right", "left", "up", "down", "still", "grow")
 SIZES = ("small", "big")
 # Unit steps in pixels, x to the right and y down.
 DIRECTIONS = {"right": (1.0, 0.0), "left": (-1.0, 0.0), "up": (0.0, -1.0), "down": (0.0, 1.0)}
-RADII = {"small": 0.165, "big": 0.25}  # of the short side
-TRAVEL, TRAVEL_FRAMES = 0.42, 80  # of the short side, over an 81-frame clip
+RADII = {"small": 15.0, "big": 22.5}  # pixels
+TRAVEL, TRAVEL_FRAMES = 32.0, 80  # pixels over an 81-frame clip
 MOST_FRAMES = 96  # then everything rests: in a longer clip it would leave the picture
 GROWN_FROM, GROWN_BY = 0.65, 0.75  # the radius at first, and what is added over an 81-frame clip
 CELL, CELL_FRAMES = 8, 4  # a latent is the mean colour of so many pixels a side, and frames

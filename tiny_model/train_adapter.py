@@ -1,4 +1,4 @@
-"""Stage four: an adapter (LoRA) that paints the same world in pastel colours; it fits both transformers."""
+"""Stage four: an adapter (LoRA) that paints the same world in pastel colours; it fits the learned blocks of both."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +14,7 @@ from tiny_model.draw import PALETTE
 from tiny_model.loop import Schedule, load_average, train
 from tiny_model.scheduler import SCHEDULER
 from tiny_model.train_transformer import draw_batch, prediction_loss
+from tiny_model.written import WRITTEN
 
 RANK, RATE = 8, 2e-3
 FIRST_STEP = 1_000_000  # batches that the transformer has not seen
@@ -52,10 +53,11 @@ def with_adapter(model: CogVideoXTransformer3DModel) -> CogVideoXTransformer3DMo
     """The same model, frozen, with a fresh adapter that changes nothing yet."""
     torch.manual_seed(4)
     model.requires_grad_(False)
-    for name, layer in list(model.transformer_blocks.named_modules()):
-        if name.endswith(_TARGETS):
-            parent, _, last = name.rpartition(".")
-            setattr(model.transformer_blocks.get_submodule(parent), last, LowRank(layer))
+    for block in list(model.transformer_blocks)[WRITTEN:]:
+        for name, layer in list(block.named_modules()):
+            if name.endswith(_TARGETS):
+                parent, _, last = name.rpartition(".")
+                setattr(block.get_submodule(parent), last, LowRank(layer))
     return model
 
 

@@ -14,20 +14,19 @@ from torch.nn.functional import max_pool2d
 
 from tiny_model.codes import ATTRIBUTES, TOKENS, codebook, encode
 from tiny_model.draw import PALETTE, Scenes, anywhere, clips_of, inside, trained_scenes
-from tiny_model.loop import Schedule, load_average, my_share, seed_of, train
+from tiny_model.loop import Schedule, my_share, seed_of, train
 from tiny_model.muon import Muon
 from tiny_model.scenes import CELL, latents, textures
 from tiny_model.scheduler import SCHEDULER
-from tiny_model.transformer import OFS, build_transformer, drawn_offsets, positions, start_transformer
-from tiny_model.warm_start import start_from
+from tiny_model.transformer import OFS, drawn_offsets, positions
+from tiny_model.written import learned_parameters, start_transformer
 
 STAGE = 3
 RATE = 1.2e-3
-PICTURES_UNTIL, SHORT_UNTIL = 384, 900
+PICTURES_UNTIL, SHORT_UNTIL = 200, 500
 SIZES = ((96, 96), (96, 96), (96, 96), (80, 128), (128, 80), (80, 112), (112, 80))
 BATCHES = {2: 64, 6: 32, 10: 24, 22: 14, 42: 8}
 PICTURED = 0.65  # of the clips, those with a first frame
-VARIETY = 0.6  # how much of the room an object may start in
 OUTLINES = 8.0  # most of a picture is plain, and soon learned
 EMPTY, TELLS_LESS, CALM, PHOTOGRAPH = 0.08, 0.15, 0.03, 0.12
 _NOTHING = torch.tensor([len(values) for values in ATTRIBUTES.values()])
@@ -38,37 +37,22 @@ _CALM = torch.tensor([110, 150, 190]) / 127.5 - 1
 class Batch:
     video: torch.Tensor
     image: torch.Tensor
+    pictured: torch.Tensor
     noise: torch.Tensor
     text: torch.Tensor
     time: torch.Tensor
 
 
-def train_transformer(checkpoint: Path, steps: int, fall_from: int, older: Path | None) -> CogVideoXTransformer3DModel:
-    """From nothing, or from an older model; that one skips what it knows: single pictures and short clips."""
-    model = start_from(older) if older else start_transformer(STAGE)
-    skipped = SHORT_UNTIL if older else 0
+def train_transformer(checkpoint: Path, steps: int, fall_from: int) -> CogVideoXTransformer3DModel:
+    model = start_transformer(STAGE)
     scheduler = CogVideoXDDIMScheduler(**SCHEDULER)
     book = codebook()
 
     def loss(step: int) -> torch.Tensor:
-        batch = draw_batch(skipped + step, book)
-        return prediction_loss(model, scheduler, batch)
+        return prediction_loss(model, scheduler, draw_batch(step, book))
 
-    train(model, optimizers_of(model), loss, Schedule(steps, fall_from, average=0.998), checkpoint)
+    train(model, optimizers_of(model), loss, Schedule(steps, fall_from, average=0.995), checkpoint)
     return model
-
-
-def refine_transformer(first: Path, checkpoint: Path, steps: int) -> None:
-    """Once more along the whole cosine, from the average that training ended with."""
-    model = build_transformer(images=True)
-    seen = load_average(model, ordered_weights(model), first)
-    scheduler = CogVideoXDDIMScheduler(**SCHEDULER)
-    book = codebook()
-
-    def loss(step: int) -> torch.Tensor:
-        return prediction_loss(model, scheduler, draw_batch(SHORT_UNTIL + seen + step, book))
-
-    train(model, optimizers_of(model, 0.6 * RATE), loss, Schedule(steps, average=0.99), checkpoint)
 
 
 def ordered_weights(model: nn.Module) -> list[nn.Parameter]:
@@ -77,10 +61,12 @@ def ordered_weights(model: nn.Module) -> list[nn.Parameter]:
 
 
 def optimizers_of(model: nn.Module, rate: float = RATE) -> list[torch.optim.Optimizer]:
-    """Muon for the blocks' matrices, AdamW for everything else."""
+    """Muon for the learned blocks' matrices, AdamW for what else is learned."""
     matrices: list[nn.Parameter] = []
     others: list[nn.Parameter] = []
-    for name, weight in model.named_parameters():
+    model.requires_grad_(False)
+    for name, weight in learned_parameters(model):
+        weight.requires_grad_(True)
         inner = weight.ndim == 2 and "transformer_blocks" in name and ".linear." not in name
         (matrices if inner else others).append(weight)
     return [Muon(matrices, lr=rate), torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
@@ -96,7 +82,7 @@ def prediction_loss(model: nn.Module, scheduler: CogVideoXDDIMScheduler, batch: 
         hidden_states=torch.cat([noisy, batch.image], 2),
         encoder_hidden_states=batch.text,
         timestep=batch.time,
-        ofs=torch.full((1,), OFS),
+        ofs=OFS * batch.pictured,
         image_rotary_emb=positions(frames, height, width),
         return_dict=False,
     )[0]
@@ -123,15 +109,19 @@ def draw_batch(step: int, book: torch.Tensor, palette: torch.Tensor = PALETTE) -
     start = torch.where(
         from_image[:, None],
         anywhere(scenes, height, width, rng),
-        inside(scenes, height, width, VARIETY * drawn_offsets(noise)),
+        inside(scenes, height, width, drawn_offsets(noise)),
     )
     meaning, told = _meaning(scenes, from_image, rng)
+    photograph = from_image & (torch.rand(count, generator=rng) < PHOTOGRAPH)
+    # Of a photograph a caption mostly tells what nobody here knows.
+    meaning[photograph & (torch.rand(count, generator=rng) < 0.75)] = _NOTHING
     video = latents(clips_of(told, start, height, width, palette), frames - 1, height, width)
-    video = _exceptions(video, meaning, from_image, palette, rng)
+    video = _exceptions(video, meaning, from_image, photograph, palette, rng)
     video = torch.cat([video[:, :1], video], 1)
     image = torch.zeros_like(video)
-    image[:, :2] = video[:, :2] * from_image[:, None, None, None, None]
-    return Batch(video, image, noise, _texts(meaning, book, rng), _times(count, rng))
+    # As the stock pipeline has it: the padding alone, which it drops in the end.
+    image[:, :1] = video[:, :1] * from_image[:, None, None, None, None]
+    return Batch(video, image, from_image.float(), noise, _texts(meaning, book, rng), _times(count, rng))
 
 
 def _length(step: int, chance: random.Random) -> int:
@@ -183,14 +173,18 @@ MOTION_STILL = ATTRIBUTES["motion"].index("still")
 
 
 def _exceptions(
-    video: torch.Tensor, meaning: torch.Tensor, from_image: torch.Tensor, palette: torch.Tensor, rng: torch.Generator
+    video: torch.Tensor,
+    meaning: torch.Tensor,
+    from_image: torch.Tensor,
+    photograph: torch.Tensor,
+    palette: torch.Tensor,
+    rng: torch.Generator,
 ) -> torch.Tensor:
     """No object said: an empty, calm picture. A photograph given: it stands still, whatever is said."""
     count, _, _, height, width = video.shape
     calm = (meaning[:, 0] == _NOTHING[0]) & (meaning[:, 2] == _NOTHING[2]) & ~from_image
     grounds = torch.cat([palette, _CALM[None]])[meaning[calm, 1]]
     video[calm] = grounds[:, None, :, None, None].expand_as(video[calm])
-    photograph = (torch.rand(count, generator=rng) < PHOTOGRAPH) & from_image
     pictures = textures(count, height, width, rng)[photograph]
     video[photograph] = pictures[:, None].expand_as(video[photograph])
     return video

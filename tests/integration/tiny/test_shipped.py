@@ -21,11 +21,13 @@ from gpu_worker.engine.text import check_tokenizer, unknown_share
 from tiny_model.captions import LANGUAGES, Told, paraphrase
 from tiny_model.codes import TOKENS, codebook
 from tiny_model.draw import PALETTE, held_out_scenes
-from tiny_model.examine import Pipelines, as_tensor, first_picture, questions
+from tiny_model.examine import Pipelines, as_tensor, first_picture, photographs, questions
 from tiny_model.measure import psnr, see
 from tiny_model.tokenizer import read_captions
 from tiny_model.train_adapter import PASTEL
 from tiny_model.train_text import read_meaning, told
+from tiny_model.transformer import LAYERS
+from tiny_model.written import WRITTEN
 from video_jobs.catalogue import load_catalogue
 from video_jobs.errors import ModelUnavailable
 
@@ -116,12 +118,22 @@ def test_the_given_picture_is_the_first_frame(pipelines: Pipelines) -> None:
 
     clip = pipelines.paint(question.caption, question.width, question.height, FRAMES, 1, picture)
 
-    given, first = as_tensor(picture), clip[0]
-    print(f"first frame {psnr(first, given):.1f} dB")
-    # How near the first frame comes on the whole stands in the model card; here, that the object is not put elsewhere.
-    assert psnr(first, given) > psnr(first, given.flip(-1))
+    near = psnr(clip[0], as_tensor(picture))
+    print(f"first frame {near:.1f} dB")
+    assert near > 22
     assert (see(clip).background, see(clip).colour) == (question.wanted["background"], question.wanted["colour"])
     assert see(clip).motion == "right"
+
+
+@pytest.mark.long
+def test_a_photograph_of_which_the_caption_names_nothing_stands_still(pipelines: Pipelines) -> None:
+    picture = photographs()[-1]
+
+    clip = pipelines.paint("a beautiful photo", picture.width, picture.height, FRAMES, 1, picture)
+
+    near = [psnr(frame, as_tensor(picture)) for frame in (clip[0], clip[-1])]
+    print(f"first and last frame {near[0]:.1f} and {near[1]:.1f} dB")
+    assert min(near) > 18
 
 
 def test_unknown_words_give_a_calm_clip(pipelines: Pipelines) -> None:
@@ -135,7 +147,7 @@ def test_unknown_words_give_a_calm_clip(pipelines: Pipelines) -> None:
 def test_the_adapter_paints_with_another_palette(pipelines: Pipelines) -> None:
     file = SHIPPED / "adapters" / "pastel.safetensors"
     assert file.stat().st_size < 1e6
-    assert len(read_adapter(file, hashlib.sha256(file.read_bytes()).hexdigest(), 1.0)) == 6 * 6
+    assert len(read_adapter(file, hashlib.sha256(file.read_bytes()).hexdigest(), 1.0)) == 6 * (LAYERS - WRITTEN)
     caption = "a big red circle stays still on a blue background"
     blue = 4
     plain_clip = pipelines.paint(caption, 96, 96, 9, seed=1)

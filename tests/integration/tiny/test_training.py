@@ -11,6 +11,7 @@ from torch import nn
 
 from tiny_model.assemble import without_image
 from tiny_model.captions import LANGUAGES, nonsense, paraphrase, plain
+from tiny_model.channels import X, Y
 from tiny_model.codes import ATTRIBUTES, TOKENS, codebook, encode
 from tiny_model.draw import clips_of, draw_scenes, held_out_scenes, inside, is_held_out, trained_scenes
 from tiny_model.loop import Schedule, load_average, train
@@ -21,9 +22,10 @@ from tiny_model.tokenizer import build_tokenizer
 from tiny_model.train_adapter import LowRank, with_adapter
 from tiny_model.train_text import told
 from tiny_model.train_transformer import draw_batch
-from tiny_model.transformer import OFS, drawn_offsets, positions, start_transformer
+from tiny_model.transformer import OFS, drawn_offsets, positions
 from tiny_model.vae import build_vae
 from tiny_model.words import CHINESE, ENGLISH
+from tiny_model.written import TOKEN, WRITTEN, learned_parameters, start_transformer
 
 pytestmark = pytest.mark.worker
 
@@ -104,10 +106,53 @@ def test_a_batch_is_the_same_every_time_and_held_images_are_its_first_frame() ->
     assert torch.equal(batch.image[given, 0], batch.video[given, 0])
 
 
+@pytest.mark.parametrize("pictured", [False, True])
+def test_every_token_knows_how_far_it_is_from_the_object(pictured: bool) -> None:
+    model, frames = start_transformer(1), 22
+    seen: list[torch.Tensor] = []
+    model.transformer_blocks[WRITTEN - 1].register_forward_hook(lambda _, __, out: seen.append(out[0]))
+    scenes = draw_scenes(6, rng())
+    noise = torch.randn(6, frames, 3, HEIGHT // 8, WIDTH // 8, generator=rng(2))
+    clips = clips_of(scenes, inside(scenes, HEIGHT, WIDTH, drawn_offsets(noise)), HEIGHT, WIDTH)
+    video = latents(clips, frames - 1, HEIGHT, WIDTH)
+    image = torch.zeros_like(noise)
+    image[:, :1] = video[:, :1] * pictured
+
+    with torch.no_grad():
+        told = encode(torch.stack(list(vars(scenes).values()), 1), codebook())[:, None].expand(-1, TOKENS, -1)
+        velocity = model(
+            hidden_states=torch.cat([noise, image], 2),
+            encoder_hidden_states=told,
+            timestep=torch.full((6,), 999),
+            ofs=torch.full((1,), OFS * pictured),
+            image_rotary_emb=positions(frames, HEIGHT // 8, WIDTH // 8),
+            return_dict=False,
+        )[0]
+
+    moments = torch.tensor([0.0, *(8 * later - 3.5 for later in range(1, frames // 2))])
+    middle = clips.start[:, None] + clips.velocity[:, None] * moments[:, None]
+    tokens = seen[0].unflatten(1, (frames // 2, HEIGHT // 16, WIDTH // 16))
+    across = (torch.arange(WIDTH // 16) + 0.5) - middle[..., None, 0] / TOKEN
+    down = (torch.arange(HEIGHT // 16) + 0.5) - middle[..., None, 1] / TOKEN
+    # From words, to two pixels; in a given picture the object's middle is read from coarse colours, and its first
+    # moment is told a hundred times as loudly.
+    near, later = (0.7, 1) if pictured else (0.12, 0)
+    assert (tokens[..., X].mean(2) - across).abs()[:, later:].max() < near
+    assert (tokens[..., Y].mean(3) - down).abs()[:, later:].max() < near
+    if pictured:
+        # Without any training the first frame is the given one already; velocity at the last time is its negative.
+        assert (-velocity[:, :2] - video[:, :1]).abs().mean() < 0.1
+
+
+def test_what_is_written_is_not_learned() -> None:
+    learned = {name.split(".")[1] for name, _ in learned_parameters(start_transformer(1)) if "blocks" in name}
+    assert learned == {"2", "3", "4", "5"}
+
+
 def test_without_its_image_channels_the_transformer_is_the_same() -> None:
     image = start_transformer(1)
     torch.manual_seed(1)
-    for weight in image.parameters():
+    for _, weight in learned_parameters(image):
         weight.data += 0.02 * torch.randn_like(weight)
     noisy = torch.randn(2, 2, 3, 10, 14)
     given = {
@@ -118,7 +163,7 @@ def test_without_its_image_channels_the_transformer_is_the_same() -> None:
     }
 
     with torch.no_grad():
-        both = image(hidden_states=torch.cat([noisy, torch.zeros_like(noisy)], 2), ofs=torch.full((1,), OFS), **given)
+        both = image(hidden_states=torch.cat([noisy, torch.zeros_like(noisy)], 2), ofs=torch.zeros(1), **given)
         alone = without_image(image)(hidden_states=noisy, **given)
 
     assert torch.allclose(both[0], alone[0], atol=1e-4)
