@@ -5,6 +5,7 @@ Redis's clock is the test's own here, so that hours pass in no time; every other
 
 import argparse
 import asyncio
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,11 +39,16 @@ def private_redis() -> Iterator[str]:
         args = [redis_binary(), "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
         with subprocess.Popen(args, stdout=subprocess.DEVNULL) as process:
             try:
-                while not path.exists():
+                while not _listens(path):
                     time.sleep(0.02)
                 yield f"unix://{path}"
             finally:
                 process.terminate()
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as line:
+        return line.connect_ex(str(path)) == 0
 
 
 def explore(url: str, examples: int, chosen_seed: int, bug: str = "", steps: int = 30) -> Counter[str]:

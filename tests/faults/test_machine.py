@@ -1,5 +1,7 @@
 """The short walk of the scripts beside their model; the long one is `make machine`."""
 
+from collections import Counter
+
 import pytest
 from arq.connections import ArqRedis
 
@@ -13,8 +15,13 @@ from video_jobs.verdicts import Verdict
 
 @pytest.mark.timeout(300)
 def test_scripts_and_model_agree_through_every_directed_event() -> None:
+    counted: Counter[str] = Counter()
     with private_redis() as url:
-        counted = explore(url, examples=25, chosen_seed=5)
+        # What a seed draws depends on the modules that happen to be loaded: some events are rare.
+        for number in range(5, 10):
+            counted += explore(url, examples=25, chosen_seed=number)
+            if all(counted[event] for event in EVENTS):
+                break
 
     assert not [event for event in EVENTS if counted[event] == 0], counted
 
