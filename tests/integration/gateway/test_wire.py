@@ -115,7 +115,7 @@ async def test_connection_serves_one_request_after_the_other(port: int) -> None:
     one = f"GET /healthz HTTP/1.1\r\n{HOST}\r\n".encode()
     last = f"GET /healthz HTTP/1.1\r\n{HOST}Connection: close\r\n\r\n".encode()
 
-    assert (await said(port, one, one, last, pause_s=0.2)).count(b"HTTP/1.1 200") == 3
+    assert (await said(port, one, one, last, pause_s=0.05)).count(b"HTTP/1.1 200") == 3
     assert (await said(port, one + one + last)).count(b"HTTP/1.1 200") == 3, "and when all come at once"
 
 
