@@ -75,6 +75,9 @@ faults: $(INSTALLED)  ## 18 minutes of faults against the whole house; ARGS=--wr
 faults-long: $(INSTALLED)  ## One storm of 20 minutes; ARGS='--slices 9 --write' adds nine to those kept in build/
 	$(BIN)/python -P tests/faults/run.py long $(ARGS)
 
+outage: $(INSTALLED)  ## Take Redis away for a minute from jobs in hand; ARGS=--write keeps the table
+	$(BIN)/python -P tests/faults/away.py $(ARGS)
+
 rolling: $(INSTALLED)  ## Ten rolling restarts of gateways and workers, two releases side by side; ARGS=--write keeps the table
 	$(BIN)/python -P tests/faults/rolling.py $(ARGS)
 

@@ -12,6 +12,7 @@ import redis
 
 from tests.faults.callers import read_history
 from tests.faults.fleet import Fleet
+from tests.files import below
 from video_jobs import keys
 from video_jobs.audit.chain import read_line
 from video_jobs.audit.office import AuditOffice, open_audit
@@ -71,7 +72,7 @@ async def gather(fleet: Fleet, folder: Path) -> Evidence:
 async def _left_on(scratch: Path) -> list[str]:
     """The last attempts still tidy up, and workers that start again sweep what the dead left."""
     for _ in range(round(SWEEP_SECONDS / 0.2)):
-        if not (left := [str(path) for path in scratch.glob("*/*")]):
+        if not (left := [str(path) for path in below(scratch) if path.parent != scratch]):
             return left
         await asyncio.sleep(0.2)
     return left

@@ -55,7 +55,7 @@ async def orphan(folder: Path, rounds: int = ROUNDS, orphans: int = ORPHANS, sha
         for number in range(rounds):
             jobs = [callers.one_job("a cat", f"orphan-{number}-{each}") for each in range(orphans)]
             crowd = asyncio.ensure_future(asyncio.gather(*jobs))
-            held = await _all_held(fleet, orphans)
+            held = await all_held(fleet, orphans)
             await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))
             for record in held:
                 if name := fleet.holder(record):
@@ -73,7 +73,7 @@ async def orphan(folder: Path, rounds: int = ROUNDS, orphans: int = ORPHANS, sha
     return PickedUp(waits_s, len(ends), ends.count("SUCCESS"))
 
 
-async def _all_held(fleet: Fleet, count: int) -> list[JobRecord]:
+async def all_held(fleet: Fleet, count: int) -> list[JobRecord]:
     async with asyncio.timeout(START_SECONDS):
         while True:
             running = [record for record in await fleet.records() if record.state is JobState.RUNNING]

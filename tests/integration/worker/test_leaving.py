@@ -13,6 +13,7 @@ import pytest
 
 from gpu_worker.worker import VideoWorker
 from gpu_worker.workshop import Workshop
+from tests.files import below
 from tests.integration.worker.shop import claimed_run, close_shop, open_shop
 from video_jobs.job import Claim, JobRecord, JobState, Stage
 from video_jobs.store import JobStore
@@ -90,7 +91,7 @@ async def test_job_of_a_killed_worker_goes_on_from_its_last_checkpoint(
     assert int(record.rendered.stages["resumed"].removeprefix("step ")) >= left.checkpoint_step
     assert record.lost_leases == 1
     async with asyncio.timeout(5):
-        while list((tmp_path / "results" / "checkpoints").rglob("*.safetensors")):
+        while any(path.suffix == ".safetensors" for path in below(tmp_path / "results" / "checkpoints")):
             await asyncio.sleep(0.05)
 
 
