@@ -5,14 +5,18 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import TypeVar
 
 from redis.exceptions import RedisError
 
+from video_jobs.errors import JobCancelled
 from video_jobs.job import Claim, Stage
 from video_jobs.store import JobStore
 from video_jobs.verdicts import Hold
 
 REPORT_EVERY_SECONDS = 0.5
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +49,18 @@ class Lease:
             self.over.set()
             logger.info("lease ended", extra={"job_id": self.claim.job_id, "how": how.value})
             self._stopping = asyncio.create_task(self._stop())
+
+    async def unless_ended(self, doing: Awaitable[T], but_for: LeaseEnd | None = None) -> T:
+        """What is waited for; JobCancelled as soon as the lease ends, but for one reason."""
+        task, ended = asyncio.ensure_future(doing), asyncio.create_task(self.over.wait())
+        try:
+            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done() or self.ended is but_for:
+                return await task
+            raise JobCancelled
+        finally:
+            task.cancel()
+            ended.cancel()
 
     async def keep(self) -> None:
         """Beat and report until cancelled. While Redis is away the work goes on: the token decides in the end."""

@@ -5,9 +5,8 @@ import errno
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TypeVar
 
 from gpu_worker.checkpoints import Checkpoints
 from gpu_worker.ending import Ending
@@ -36,8 +35,6 @@ IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
 LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
 SETTLE_SECONDS, ALONE_SECONDS = 10.0, 60.0
-
-T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -117,7 +114,7 @@ class JobRun:
         # What took a whole worker down may do so again, and must take no neighbour with it: it runs alone.
         self._is_suspect = record.lost_leases > 0
         if self._is_suspect and self._others:
-            await self._unless_ended(asyncio.wait(self._others, timeout=ALONE_SECONDS))
+            await self.lease.unless_ended(asyncio.wait(self._others, timeout=ALONE_SECONDS))
         frames = self._folder / "frames.npy"
         done = await self._render(record, frames)
         self._shop.metrics.rendered(record.job.plan.steps, done.stage_seconds, done.peak_memory_bytes)
@@ -128,11 +125,11 @@ class JobRun:
         video, cover = self._folder / "video.mp4", self._folder / "cover.jpg"
         finished = await self._finish(record, frames, video, cover)
         self._free_device()
-        verdict = await self._unless_ended(self._shop.content.video(record.job, self._folder))
+        verdict = await self.lease.unless_ended(self._shop.content.video(record.job, self._folder))
         started = time.monotonic()
         self.lease.note(Stage.UPLOAD, 0.99)
         # Not dropped with the lease: until another worker has the job, this clip is still its result.
-        stored = await self._unless_ended(upload(self._shop.results, self.claim, video, cover), LeaseEnd.LOST)
+        stored = await self.lease.unless_ended(upload(self._shop.results, self.claim, video, cover), LeaseEnd.LOST)
         seconds = self._prepared_s | done.stage_seconds | finished.stage_seconds
         seconds[Stage.UPLOAD.value] = round(time.monotonic() - started, 3)
         stages = done.stages | finished.stages | _missing_stages(record) | verdict
@@ -141,9 +138,9 @@ class JobRun:
 
     async def _render(self, record: JobRecord, frames: Path) -> Done:
         image = await self._fetch_image(record)
-        await self._unless_ended(self._checkpoints.fetch(record, self._folder))
+        await self.lease.unless_ended(self._checkpoints.fetch(record, self._folder))
         # Shielded: a cancelled job must not cost the next one a start.
-        ready = await self._unless_ended(asyncio.shield(self._shop.engine.start()))
+        ready = await self.lease.unless_ended(asyncio.shield(self._shop.engine.start()))
         versions = {name: value for name, value in ready.versions.items() if name in Rendered.model_fields}
         digest = record.job.plan.digest()
         self._rendered = self._rendered.model_copy(update={"preset_digest": digest, **versions})
@@ -162,10 +159,10 @@ class JobRun:
             checkpoint_folder=str(self._folder),
             checkpoint_every_s=self._shop.checkpoint_every_s,
         )
-        await self._unless_ended(self._shop.rendering.acquire())
+        await self.lease.unless_ended(self._shop.rendering.acquire())
         try:
             # The job before may have ended the engine. A start can take minutes, which a drain does not have.
-            await self._unless_ended(asyncio.shield(self._shop.engine.start()))
+            await self.lease.unless_ended(asyncio.shield(self._shop.engine.start()))
             self._shop.adapter = job.plan.adapter
             return await self._in_child(self._shop.engine, job)
         finally:
@@ -177,7 +174,7 @@ class JobRun:
             return None
         target = self._folder / "first.png"
         try:
-            await self._unless_ended(fetch(self._shop.results, image.key, target, IMAGE_SECONDS))
+            await self.lease.unless_ended(fetch(self._shop.results, image.key, target, IMAGE_SECONDS))
         except KeyError as exc:
             raise ImageUnreadable(image.key) from exc
         return target
@@ -190,7 +187,7 @@ class JobRun:
         elif rewriter is not None and prompt:
             self.lease.note(Stage.PREPARE, 0.0)
             started = time.monotonic()
-            prompt, by = await self._unless_ended(rewriter.rewrite(prompt)), rewriter.name
+            prompt, by = await self.lease.unless_ended(rewriter.rewrite(prompt)), rewriter.name
             self._prepared_s = {Stage.PREPARE.value: round(time.monotonic() - started, 3)}
             await patiently(lambda: self._shop.store.prepared(self.claim, prompt, by))
         self._rendered = self._rendered.model_copy(update={"prompt": prompt, "prompt_by": by})
@@ -199,11 +196,11 @@ class JobRun:
     async def _check_prompt(self, record: JobRecord) -> None:
         """A rewrite is checked once: before it is rendered, or after it when the engine itself wrote it."""
         if self._rendered.prompt_by != "caller" and self._rendered.prompt != self._checked_prompt:
-            await self._unless_ended(self._shop.content.prompt(record.job, self._rendered.prompt))
+            await self.lease.unless_ended(self._shop.content.prompt(record.job, self._rendered.prompt))
             self._checked_prompt = self._rendered.prompt
 
     async def _finish(self, record: JobRecord, frames: Path, video: Path, cover: Path) -> Done:
-        await self._unless_ended(self._shop.finishing.acquire())
+        await self.lease.unless_ended(self._shop.finishing.acquire())
         try:
             job = Finish(
                 job_id=self.claim.job_id,
@@ -268,18 +265,6 @@ class JobRun:
             stages = self._rendered.stages | told | {"moderation_reason": error.reason}
             self._rendered = self._rendered.model_copy(update={"stages": stages})
         return Outcome(state=state, rendered=self._rendered, error_code=error.code, error_message=error.message)
-
-    async def _unless_ended(self, doing: Awaitable[T], but_for: LeaseEnd | None = None) -> T:
-        """What is waited for; JobCancelled as soon as the lease ends, but for one reason."""
-        task, ended = asyncio.ensure_future(doing), asyncio.create_task(self.lease.over.wait())
-        try:
-            await asyncio.wait({task, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done() or self.lease.ended is but_for:
-                return await task
-            raise JobCancelled
-        finally:
-            task.cancel()
-            ended.cancel()
 
     async def _stop_child(self) -> None:
         if self._child is None or self._watch is None:

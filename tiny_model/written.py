@@ -31,7 +31,6 @@ from tiny_model.channels import (
     LOUD,
     LOUDER,
     NOISY,
-    PATCHED,
     PICTURE,
     SAID,
     SEEN_TIME,
@@ -48,8 +47,9 @@ from tiny_model.channels import (
     Y,
     said,
 )
-from tiny_model.codes import TOKENS, codebook
+from tiny_model.codes import TOKENS
 from tiny_model.draw import ALONG, ASIDE, PALETTE
+from tiny_model.ends import PICTURED, write_embedding, write_output, write_time
 from tiny_model.scenes import COLOURS, DIRECTIONS, MOST_FRAMES, MOTIONS, TRAVEL, TRAVEL_FRAMES
 from tiny_model.scheduler import signal_and_noise
 from tiny_model.transformer import (
@@ -57,17 +57,14 @@ from tiny_model.transformer import (
     DRAW,
     HEAD,
     LAYERS,
-    OFS,
     SPREAD,
     build_transformer,
-    noise_patterns,
     positions,
 )
 from tiny_model.writing import LOUDNESS, Heads, Units, balance, follow, silence
 
 WRITTEN = 2  # blocks
 TOKEN, TOKEN_FRAMES = 16.0, 8.0  # pixels a side, and frames, that a token stands for
-_PICTURED = 10.0  # the feature that says so
 _SLICES = 11  # of tokens, in an 81-frame clip
 # Rotary dimensions that tell places apart, and those that all but stand still.
 _PLACING, _STILL = (0, 2, 8, 10, 20, 22), (6, 16, 18, 28, 30)
@@ -82,11 +79,11 @@ def start_transformer(seed: int) -> CogVideoXTransformer3DModel:
             _leave_alone(block)
         for block in model.transformer_blocks[WRITTEN:]:
             _spread(block.ff)
-        _embed(model.patch_embed)
-        _tell_time(model)
+        write_embedding(model.patch_embed)
+        write_time(model)
         _write_first(model)
         _write_second(model.transformer_blocks[1])
-        _write_output(model)
+        write_output(model)
         for block in model.transformer_blocks[WRITTEN:]:
             balance(block.attn1.to_out[0], block.ff.net[2])
     return model
@@ -102,66 +99,6 @@ def learned_parameters(model: CogVideoXTransformer3DModel) -> Iterable[tuple[str
     return ((name, weight) for name, weight in model.named_parameters() if name.startswith(tuple(learned)))
 
 
-# The parts that are not blocks.
-
-
-def _embed(embed: Any) -> None:
-    free = list(FREE)
-    for layer in (embed.proj, embed.text_proj):
-        rest = torch.ones(INNER, dtype=torch.bool)
-        rest[free] = False
-        layer.weight[rest] = 0
-        layer.bias.zero_()
-        layer.bias[VIDEO], layer.bias[TEXT] = LOUD, -LOUD
-    # A patch is flattened as (channel, time, y, x); the noisy channels come first.
-    embed.proj.weight[[ACROSS, DOWN], :PATCHED] = noise_patterns()
-    for place in range(PATCHED):
-        embed.proj.weight[NOISY[place], place] = 1
-        embed.proj.weight[GIVEN[place], PATCHED + place] = 1
-    book = codebook()
-    embed.text_proj.weight[list(SAID)] = book / book.pow(2).sum(1, keepdim=True)
-    balance(embed.proj, embed.text_proj)
-    # The pipelines give the picture to the first of a token's two moments alone, and drop that one: it is for both.
-    given = embed.proj.weight[:, PATCHED:].unflatten(1, (CHANNELS, 2, -1))
-    given[:, :, 0] += given[:, :, 1]
-    given[:, :, 1] = 0
-
-
-def _tell_time(model: Any) -> None:
-    """Time as slow waves alone, so that what follows is smooth in it; and one feature that says a picture is given."""
-    first, second = model.time_embedding.linear_1, model.time_embedding.linear_2
-    waves = 10000.0 ** (-torch.arange(INNER // 2) / (INNER // 2))
-    slow = torch.cat([waves, waves]) < 0.02
-    first.weight.normal_(0, 0.6)[:, ~slow] = 0
-    first.bias.uniform_(-2, 2)
-    second.weight.normal_(0, 0.5)[-1] = 0
-    second.bias.uniform_(-1, 1)[-1] = 0
-    first, second = model.ofs_embedding.linear_1, model.ofs_embedding.linear_2
-    silence(first)
-    silence(second)
-    first.weight[0, len(first.weight) // 2] = 10  # the sine of the constant that says so
-    second.weight[-1, 0] = 1 / silu(10 * torch.tensor(OFS).sin()) * _PICTURED
-
-
-def _write_output(model: Any) -> None:
-    """velocity = (signal * noisy - painted) / noise, where what is painted starts as the given picture."""
-    signal, noise = signal_and_noise()
-    noise = noise.clamp(min=0.2)
-    norm = model.norm_out
-    norm.norm.weight.fill_(USUAL)
-    norm.norm.weight[[VIDEO, TEXT]] = 0
-    silence(norm.linear)
-    silence(model.proj_out)
-    follow(model, norm.linear, range(INNER, 2 * INNER), 1 / noise - 1)
-    follow(model, norm.linear, [INNER + channel for channel in NOISY], signal / noise - 1)
-    for place in range(PATCHED):
-        model.proj_out.weight[place, NOISY[place]] = 1
-        model.proj_out.weight[place, GIVEN[place]] = -1
-
-
-# Blocks.
-
-
 def _open(block: Any) -> None:
     """Norms that give back what the channels hold, gates open, flags told."""
     for norm in (block.norm1, block.norm2):
@@ -172,7 +109,7 @@ def _open(block: Any) -> None:
         bias[2], bias[5] = 1, 1
         bias[5, ACROSS : SAID.start] = 0
         bias[0, VIDEO], bias[3, TEXT], bias[0, WORDS] = 1, 1, 1
-        seen = silu(torch.tensor(_PICTURED))
+        seen = silu(torch.tensor(PICTURED))
         norm.linear.weight[PICTURE, -1], norm.linear.weight[WORDS, -1] = 1 / seen, -1 / seen
 
 
