@@ -8,7 +8,7 @@ from pathlib import Path
 from gpu_worker.engine.protocol import Checkpointed
 from gpu_worker.patience import patiently, persistently
 from gpu_worker.transfer import fetch, folder_of
-from video_jobs.errors import JobError
+from video_jobs.errors import WorkerDiskFull
 from video_jobs.job import Claim, JobRecord
 from video_jobs.results import ResultStore
 from video_jobs.store import JobStore
@@ -89,13 +89,16 @@ class Checkpoints:
             Path(told.path).unlink(missing_ok=True)
 
     async def _carry(self, told: Checkpointed) -> None:
-        if self._kept and told.step <= self._kept_step and await self._is_back(self._kept, told):
+        if self._is_read and told.step <= self._kept_step:
             return
         key = f"checkpoints/{folder_of(self._claim)}/{told.step}.safetensors"
         try:
             await persistently(lambda: self._results.put(key, Path(told.path), CONTENT_TYPE), CARRY_SECONDS)
         except OSError as exc:
             logger.warning("checkpoint not stored", extra={"dependency": "store", "error": repr(exc)[:300]})
+            return
+        if self._kept and told.step <= self._kept_step and await self._is_back(self._kept, told):
+            await self._delete(key)
             return
         if await patiently(lambda: self._store.checkpointed(self._claim, key, told.step)) is Hold.LOST:
             await self._delete(key)
@@ -106,15 +109,20 @@ class Checkpoints:
             await self._delete(before)
 
     async def _is_back(self, further: str, told: Checkpointed) -> bool:
-        """Whether the further checkpoint can be read by now: one that never can would hold up all others."""
-        if not self._is_read:
-            try:
-                await fetch(self._results, further, Path(told.path).with_name("earlier.safetensors"), 0.0)
-                self._is_read = True
-            except (KeyError, OSError, JobError) as exc:
-                self._kept_step = 0
-                logger.warning("checkpoint given up", extra={"key": further, "error": repr(exc)[:300]})
-        return self._is_read
+        """Whether the further one can be read now that the store took this one: else it would hold up all others."""
+        target = Path(told.path).with_name("earlier.safetensors")
+        try:
+            await fetch(self._results, further, target, 0.0)
+            self._is_read = True
+        except WorkerDiskFull:
+            logger.warning("checkpoint not read", extra={"key": further, "error": "disk full"})
+        except (KeyError, OSError) as exc:
+            self._kept_step = 0
+            logger.warning("checkpoint given up", extra={"key": further, "error": repr(exc)[:300]})
+            return False
+        finally:
+            target.unlink(missing_ok=True)
+        return True
 
     async def _delete(self, key: str | None) -> None:
         if key is not None:

@@ -34,7 +34,9 @@ from video_jobs.verdicts import Charge
 IMAGE_SECONDS = 600.0
 MIN_CANCEL_GRACE_SECONDS, CANCEL_GRACE_STEPS = 10.0, 3.0
 LAST_STAGES_GRACE_SECONDS, HAND_BACK_SECONDS = 4.0, 3.0
-SETTLE_SECONDS, ALONE_SECONDS = 10.0, 60.0
+SETTLE_SECONDS, ALONE_SECONDS = 10.0, 600.0
+# A job's own run limit ends its upload; this one that of a job without.
+UPLOAD_SECONDS = 6 * 3600.0
 
 logger = logging.getLogger(__name__)
 
@@ -129,7 +131,9 @@ class JobRun:
         started = time.monotonic()
         self.lease.note(Stage.UPLOAD, 0.99)
         # Not dropped with the lease: until another worker has the job, this clip is still its result.
-        stored = await self.lease.unless_ended(upload(self._shop.results, self.claim, video, cover), LeaseEnd.LOST)
+        limit_s = record.job.run_limit_s or UPLOAD_SECONDS
+        uploading = upload(self._shop.results, self.claim, video, cover, limit_s)
+        stored = await self.lease.unless_ended(uploading, LeaseEnd.LOST)
         seconds = self._prepared_s | done.stage_seconds | finished.stage_seconds
         seconds[Stage.UPLOAD.value] = round(time.monotonic() - started, 3)
         stages = done.stages | finished.stages | _missing_stages(record) | verdict

@@ -10,9 +10,6 @@ from video_jobs.errors import UploadFailed, WorkerDiskFull
 from video_jobs.job import Claim, VideoFile
 from video_jobs.results import ResultStore
 
-# The job's own run limit comes first; this one ends an upload that nothing else would end.
-UPLOAD_LIMIT_SECONDS = 3600.0
-
 
 async def fetch(results: ResultStore, key: str, target: Path, limit_s: float) -> None:
     """KeyError if there is no such object, OSError if the store stays away."""
@@ -28,13 +25,13 @@ async def fetch(results: ResultStore, key: str, target: Path, limit_s: float) ->
     await persistently(copy, limit_s)
 
 
-async def upload(results: ResultStore, claim: Claim, video: Path, cover: Path) -> VideoFile:
+async def upload(results: ResultStore, claim: Claim, video: Path, cover: Path, limit_s: float) -> VideoFile:
     """Under the token's own path: a zombie's upload is garbage, never a result."""
     home = f"videos/{folder_of(claim)}"
     stored = await asyncio.to_thread(_describe, video, cover, home)
     try:
-        await persistently(lambda: results.put(stored.key, video, "video/mp4"), UPLOAD_LIMIT_SECONDS)
-        await persistently(lambda: results.put(stored.cover_key, cover, "image/jpeg"), UPLOAD_LIMIT_SECONDS)
+        await persistently(lambda: results.put(stored.key, video, "video/mp4"), limit_s)
+        await persistently(lambda: results.put(stored.cover_key, cover, "image/jpeg"), limit_s)
     except OSError as exc:
         raise UploadFailed(repr(exc)[:300]) from exc
     return stored

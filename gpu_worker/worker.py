@@ -7,7 +7,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from arq.connections import ArqRedis
@@ -60,6 +60,7 @@ class VideoWorker(Worker):  # type: ignore[misc]
         self._room = asyncio.Semaphore(MAX_JOBS)
         self._stopping = asyncio.Event()
         self._drain_s = 0.0
+        self._handing_back: asyncio.Task[None] | None = None
 
     @property
     def is_stopping(self) -> bool:
@@ -104,6 +105,8 @@ class VideoWorker(Worker):  # type: ignore[misc]
             logger.error("the worker is broken", exc_info=broken.exception())
             self.drain(BROKEN_DRAIN_SECONDS)
         await chores.end({stopping, *running})
+        if self._handing_back is not None:
+            await self._handing_back
         await asyncio.gather(*self.tasks.values(), return_exceptions=True)
         with contextlib.suppress(RedisError, OSError):
             await self._registry.leave(self.name)
@@ -164,11 +167,14 @@ class VideoWorker(Worker):  # type: ignore[misc]
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
-            # Told to stop in the middle: what the script gave is handed back, not left to its lease.
-            with contextlib.suppress(RedisError, OSError):
-                if (claim := await asking) is not None:
-                    await self._shop.store.requeue(claim, "drained", Charge.FREE)
+            # Told to stop in the middle: what the script gives is handed back, not left to its lease.
+            self._handing_back = asyncio.create_task(self._hand_back(asking))
             raise
+
+    async def _hand_back(self, asking: Awaitable[Claim | None]) -> None:
+        with contextlib.suppress(RedisError, OSError):
+            if (claim := await asking) is not None:
+                await self._shop.store.requeue(claim, "drained", Charge.FREE)
 
     async def _can_work(self) -> bool:
         """No job is taken that this worker could only fail."""

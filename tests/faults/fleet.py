@@ -4,7 +4,6 @@ import asyncio
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,8 +15,9 @@ from pathlib import Path
 from cogvideox_server.redis import redis_binary
 from tests.faults.clip import make_clip
 from tests.faults.failpoints import FOLDER, Failpoints
+from tests.ports import free_port, listens
 from video_jobs import keys
-from video_jobs.job import JobRecord
+from video_jobs.job import JobRecord, JobState
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
 from video_jobs.settings import AuditSettings
@@ -142,6 +142,14 @@ class Fleet:
             return [record for record in found if record is not None]
         finally:
             await redis.aclose()
+
+    async def until_running(self, count: int) -> list[JobRecord]:
+        async with asyncio.timeout(START_SECONDS):
+            while True:
+                running = [record for record in await self.records() if record.state is JobState.RUNNING]
+                if len(running) == count:
+                    return running
+                await asyncio.sleep(0.1)
 
     async def until_workers(self, count: int) -> None:
         """Until so many living workers have told that they are ready."""
@@ -295,14 +303,3 @@ class Fleet:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"the house did not start; its logs are in {self.folder}")
             await asyncio.sleep(0.05)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0

@@ -9,8 +9,7 @@ from pathlib import Path
 
 from tests.faults.callers import Callers
 from tests.faults.figures import shown
-from tests.faults.fleet import START_SECONDS, Fleet, Shape
-from video_jobs.job import JobRecord, JobState
+from tests.faults.fleet import Fleet, Shape
 
 ROUNDS, ORPHANS, LIMIT_SECONDS = 10, 10, 20.0
 # Twice as many workers as orphans: those that are killed need not come back first.
@@ -55,7 +54,7 @@ async def orphan(folder: Path, rounds: int = ROUNDS, orphans: int = ORPHANS, sha
         for number in range(rounds):
             jobs = [callers.one_job("a cat", f"orphan-{number}-{each}") for each in range(orphans)]
             crowd = asyncio.ensure_future(asyncio.gather(*jobs))
-            held = await all_held(fleet, orphans)
+            held = await fleet.until_running(orphans)
             await asyncio.sleep(random.uniform(0, LONGEST_PAUSE_SECONDS))
             for record in held:
                 if name := fleet.holder(record):
@@ -71,12 +70,3 @@ async def orphan(folder: Path, rounds: int = ROUNDS, orphans: int = ORPHANS, sha
     orphans_of = {job: at for job, at in killed.items() if len(records[job].attempts) > 1}
     waits_s = [(records[job].attempts[1].started_ms - at) / 1000 for job, at in orphans_of.items()]
     return PickedUp(waits_s, len(ends), ends.count("SUCCESS"))
-
-
-async def all_held(fleet: Fleet, count: int) -> list[JobRecord]:
-    async with asyncio.timeout(START_SECONDS):
-        while True:
-            running = [record for record in await fleet.records() if record.state is JobState.RUNNING]
-            if len(running) == count:
-                return running
-            await asyncio.sleep(0.1)

@@ -38,10 +38,11 @@ def success_before_the_upload() -> None:
 
     upload = task.upload
 
-    async def later(results: Any, claim: Any, video: Path, cover: Path) -> Any:
+    async def later(results: Any, claim: Any, video: Path, cover: Path, limit_s: float) -> Any:
         home = f"videos/{transfer.folder_of(claim)}"
         told = transfer._describe(video, cover, home)
-        asyncio.get_running_loop().call_later(1.0, lambda: asyncio.ensure_future(upload(results, claim, video, cover)))
+        uploaded = upload(results, claim, video, cover, limit_s)
+        asyncio.get_running_loop().call_later(1.0, asyncio.ensure_future, uploaded)
         return told
 
     task.upload = later

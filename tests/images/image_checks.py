@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from cogvideox_server.redis import redis_binary
+from tests.ports import free_port
 
 from .conftest import ROOT, USER, Buildah, config_of, first_inside, stop
 
@@ -101,12 +101,6 @@ def redis_port(tmp_path: Path) -> Iterator[int]:
     with (tmp_path / "redis.log").open("wb") as log, subprocess.Popen([redis_binary(), *args], stdout=log) as process:
         yield port
         process.terminate()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def test_a_gateway_and_a_worker_make_a_video_and_end_when_told(

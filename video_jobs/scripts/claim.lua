@@ -1,12 +1,14 @@
 -- claim: queued -> running: the next in turn of any of the worker's routes that is not paused, under a new token.
 -- ARGV 1 worker  2 nonce  3 lease ms  4 the adapter that the worker holds  5… lines
--- returns {job id, token} or nothing; the same nonce asking again gets the same job while it still holds it
+-- returns {job id, token} or nothing; the same nonce asking again, after an outage too, gets the same job and a
+-- whole lease while it still holds it
 local nonce_key = NONCE .. ARGV[2]
 local before = redis.call('GET', nonce_key)
 if before then
   local token = get(before, 'token')
-  if token and string.sub(token, -#ARGV[2]) == ARGV[2] and is_held(before, token) then return {before, token} end
-  return {}
+  if not (token and string.sub(token, -#ARGV[2]) == ARGV[2] and is_held(before, token)) then return {} end
+  redis.call('ZADD', LEASES, now + ARGV[3], before)
+  return {before, token}
 end
 
 local lines = {}
@@ -27,6 +29,6 @@ redis.call('HDEL', JOB .. id, 'handed_on_as')
 if redis.call('HSETNX', JOB .. id, 'started_ms', now) == 1 then give_until(id, 'run_limit') end
 redis.call('ZADD', LEASES, now + ARGV[3], id)
 redis.call('RPUSH', ATTEMPTS .. id, cjson.encode({token = token, worker = ARGV[1], started_ms = now}))
-redis.call('SET', nonce_key, id, 'PX', 60000)
+redis.call('SET', nonce_key, id, 'PX', 3600000)
 audit(id, 'claimed', ARGV[1])
 return {id, token}

@@ -21,15 +21,10 @@ from redis.exceptions import AuthenticationError, NoPermissionError, RedisError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from cogvideox_server.redis import redis_binary
+from tests.ports import free_port
 from video_jobs.queue import BadRedisUrl, lazy_redis, open_redis
 
 OPTIONS = ("--save", "", "--appendonly", "no", "--loglevel", "warning")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

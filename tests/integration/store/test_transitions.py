@@ -218,6 +218,36 @@ async def test_worker_that_asks_again_with_its_nonce_gets_the_job_it_was_given(
     assert await store.claim("w", ["tiny"]) != given
 
 
+async def test_worker_that_asks_again_has_a_whole_lease_even_after_a_long_outage(
+    store: JobStore, new_job: NewJob
+) -> None:
+    job = new_job()
+    await store.accept(job)
+    given = await store.claim("w", ["tiny"], "abc")
+    now_ms = (await store.redis.time())[0] * 1000
+    await store.redis.zadd(keys.LEASES, {job.id: now_ms + 100})
+
+    assert await store.claim("w", ["tiny"], "abc") == given
+    assert await store.redis.zscore(keys.LEASES, job.id) >= now_ms + store.lease_s * 1000
+    assert await store.redis.ttl(keys.CLAIM_NONCE + "abc") > 30 * 60
+
+
+async def test_checkpoint_that_is_told_again_after_the_lease_is_still_the_one_to_go_on_from(
+    store: JobStore, new_job: NewJob
+) -> None:
+    """Else the worker that lost the first answer would delete it."""
+    job = new_job()
+    claim = await claimed(store, job)
+    await store.checkpointed(claim, "checkpoints/one", 7)
+    await store.requeue(claim, "drained", Charge.FREE)
+
+    assert await store.checkpointed(claim, "checkpoints/one", 7) is Hold.HELD
+    assert await store.checkpointed(claim, "checkpoints/two", 9) is Hold.LOST
+    record = await store.get(job.id)
+    assert record is not None
+    assert (record.checkpoint, record.checkpoint_step) == ("checkpoints/one", 7)
+
+
 async def test_outage_extends_every_lease_by_its_own_length(store: JobStore, new_job: NewJob) -> None:
     """As if that time had not passed: who had ten seconds left has them, and an orphan waits no longer than that."""
     job, long_dead = new_job(), new_job()

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -14,17 +13,12 @@ import pytest
 from server.grants import KeyTerms, Scope
 from server.keys import KeyRing
 from tests.gateway import ROOT, Gateway
+from tests.ports import free_port
 from video_jobs.links import secret_file
 from video_jobs.queue import lazy_redis
 
 FILE = "plans: {studio: {weight: 4, limits: {queued: 20}}}\ntenants: {acme: {plan: studio}}\n"
 pytestmark = pytest.mark.timeout(120)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 async def admin_key(redis_url: str, state: Path) -> str:

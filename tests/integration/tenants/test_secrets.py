@@ -1,7 +1,6 @@
 """The sweep for secrets: keys, tokens and signed links are used, and misused, and then stand nowhere."""
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from redis.asyncio import Redis
 from server.grants import KeyTerms, Scope
 from server.keys import KeyRing
 from tests.gateway import Gateway
+from tests.ports import free_port
 from video_jobs import keys
 from video_jobs.job import JobState, Outcome, VideoFile
 from video_jobs.limits import Limits, Tenant
@@ -42,12 +42,6 @@ def token(key: str, **claims: Any) -> str:
     now = int(time.time() * 1000)
     payload = {"api_key": key_id, "exp": now + 200_000, "timestamp": now} | claims
     return jwt.encode(payload, secret, "HS256", headers={"sign_type": "SIGN"})
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.filterwarnings("ignore:The HMAC key is 16 bytes long")

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import socket
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from gpu_worker.worker import VideoWorker
 from gpu_worker.workshop import Workshop
 from tests.files import below
 from tests.integration.worker.shop import claimed_run, close_shop, open_shop
+from tests.ports import free_port
 from video_jobs.job import Claim, JobRecord, JobState, Stage
 from video_jobs.store import JobStore
 from video_jobs.workers import WorkerRegistry
@@ -112,12 +112,6 @@ async def test_worker_with_a_full_disk_says_so_and_takes_no_job(
     assert (await final(store, job)).state is JobState.SUCCEEDED
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 async def readiness(port: int) -> httpx2.Response:
     async with asyncio.timeout(10), httpx2.AsyncClient() as client:
         while True:
@@ -132,7 +126,8 @@ class SlowToAnswer(JobStore):
 
     async def claim(self, worker: str, routes: object, nonce: str | None = None, adapter: str = "") -> Claim | None:
         claim = await super().claim(worker, routes, nonce, adapter)  # type: ignore[arg-type]
-        await asyncio.sleep(0.5)
+        # So long that the loops are told to end more than once.
+        await asyncio.sleep(1.5)
         return claim
 
 

@@ -14,7 +14,7 @@ from gpu_worker.task import JobRun
 from gpu_worker.workshop import Workshop
 from tests.integration.worker.shop import attempt, claimed_run, close_shop, open_shop
 from video_jobs import keys
-from video_jobs.errors import EngineHung, PoisonJob
+from video_jobs.errors import EngineHung, PoisonJob, UploadFailed
 from video_jobs.job import Job, JobRecord, JobState
 from video_jobs.results import FolderStore
 from video_jobs.store import JobStore
@@ -203,6 +203,18 @@ async def test_store_that_is_away_is_waited_for_and_nothing_is_rendered_twice(
 
 
 @pytest.mark.usefixtures("impatient")
+async def test_upload_waits_for_as_long_as_the_job_may_run(shop: Workshop, new_job, tmp_path: Path) -> None:
+    shop.results = AwayStore(tmp_path / "results", "videos/", times=10**9)
+    job = new_job(run_limit_s=1.0)
+    await shop.store.accept(job)
+
+    async with asyncio.timeout(20):
+        await attempt(shop)
+
+    assert (await read(shop, job)).attempts[0].ended_by == UploadFailed.code
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_cancel_ends_an_upload_that_waits(shop: Workshop, queue_job, tmp_path: Path) -> None:
     shop.results = AwayStore(tmp_path / "results", "videos/", times=10**6)
     job = await queue_job()
@@ -269,9 +281,11 @@ async def test_lost_checkpoint_costs_time_and_not_the_job(shop: Workshop, queue_
     assert (record.state, record.engine_deaths, record.checkpoint_step) == (JobState.QUEUED, 2, 5)
 
 
-@pytest.mark.parametrize("is_back_later", [True, False])
+@pytest.mark.parametrize(
+    ("later", "of"), [(None, "1"), (errno.ENOSPC, "1"), (errno.EIO, "2")], ids=["back", "no room to read it", "away"]
+)
 async def test_checkpoint_out_of_reach_is_replaced_only_if_it_stays_so(
-    is_back_later: bool, slow_shop: Workshop, shop: Workshop, queue_job, monkeypatch: pytest.MonkeyPatch
+    later: int | None, of: str, slow_shop: Workshop, shop: Workshop, queue_job, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     slow_shop.checkpoint_every_s = shop.checkpoint_every_s = 0.0
     job = await queue_job(prompt="faint@6")
@@ -279,9 +293,9 @@ async def test_checkpoint_out_of_reach_is_replaced_only_if_it_stays_so(
     fetch, times = slow_shop.results.fetch, itertools.count()
 
     def away(key: str, target: Path) -> None:
-        if next(times) and is_back_later:
+        if (why := later if next(times) else errno.EIO) is None:
             return fetch(key, target)
-        raise OSError(errno.EIO, "away")
+        raise OSError(why, "out of reach")
 
     monkeypatch.setattr(slow_shop.results, "fetch", away)
     monkeypatch.setattr(checkpoints, "FETCH_SECONDS", 0.0)
@@ -297,7 +311,7 @@ async def test_checkpoint_out_of_reach_is_replaced_only_if_it_stays_so(
 
     assert left.checkpoint is not None
     of_attempt = left.checkpoint.split("/")[2].partition("-")[0]
-    assert (len(left.attempts), of_attempt) == (2, "1" if is_back_later else "2")
+    assert (len(left.attempts), of_attempt) == (2, of)
     assert (await read(shop, job)).rendered.stages["resumed"] == f"step {left.checkpoint_step}"
     assert len(stored(shop)) == 0
 
