@@ -3,7 +3,7 @@
 import asyncio
 import base64
 import errno
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -11,6 +11,7 @@ import httpx2
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from server import health
 from server.app import create_app
 from server.deps import House
 from server.metrics import GatewayMetrics
@@ -19,12 +20,21 @@ from tests.contract.test_bodies import png
 from tests.contract.test_refusals import assert_shape
 from video_jobs.limits import Tenant, Terms
 
+Warned = Callable[[], list[str]]
+
 
 @pytest.fixture
 async def anybody(house: House) -> AsyncIterator[httpx2.AsyncClient]:
     transport = httpx2.ASGITransport(app=house.app, raise_app_exceptions=False)  # type: ignore[attr-defined]
     async with httpx2.AsyncClient(transport=transport, base_url="http://gateway.test") as client:
         yield client
+
+
+@pytest.fixture
+def warned(caplog: pytest.LogCaptureFixture) -> Warned:
+    """What readiness warned of since the start of the test, though the process said it before."""
+    health._warn_once.cache_clear()
+    return lambda: [line.message for line in caplog.records if line.name == health.__name__]
 
 
 async def test_safe_redis_and_writable_store_are_ready(anybody: httpx2.AsyncClient) -> None:
@@ -54,6 +64,37 @@ async def test_unsafe_redis_is_not_ready_unless_allowed_by_name(
 
     assert (refused.status_code, allowed.status_code) == (503, 200)
     assert len(refused.json()["problems"]) == 1
+
+
+async def test_redis_that_syncs_once_a_second_is_ready_and_warned_of(
+    house: House, anybody: httpx2.AsyncClient, warned: Warned
+) -> None:
+    await house.redis.config_set("appendfsync", "everysec")
+    try:
+        replies = [await anybody.get("/readyz") for _ in range(2)]
+    finally:
+        await house.redis.config_set("appendfsync", "always")
+
+    assert [(reply.status_code, reply.json()["problems"]) for reply in replies] == [(200, []), (200, [])]
+    assert warned() == ["redis syncs once a second: a power cut may lose the last second of accepted jobs"]
+
+
+async def test_redis_that_hides_its_configuration_is_ready_only_where_it_is_vouched_for(
+    house: House, anybody: httpx2.AsyncClient, warned: Warned
+) -> None:
+    await house.redis.execute_command("ACL", "SETUSER", "default", "-config")
+    try:
+        refused = await anybody.get("/readyz")
+        unheard = warned()
+        house.settings = house.settings.model_copy(update={"allow_unsafe_redis": True})
+        allowed = await anybody.get("/readyz")
+    finally:
+        await house.redis.execute_command("ACL", "SETUSER", "default", "+@all")
+
+    assert (refused.status_code, refused.json()["problems"]) == (503, [health.HIDDEN])
+    assert unheard == []
+    assert (allowed.status_code, allowed.json()) == (200, {"ready": True, "problems": []})
+    assert [health.HIDDEN in line for line in warned()] == [True]
 
 
 async def test_store_that_cannot_be_written_is_not_ready(house: House, anybody: httpx2.AsyncClient) -> None:

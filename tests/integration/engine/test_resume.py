@@ -81,7 +81,6 @@ def steps_told(heard: list[Message]) -> list[int]:
 
 @pytest.mark.parametrize("mode", ["t2v", "i2v"])
 @pytest.mark.parametrize("scheduler", ["ddim", "dpm"])
-@pytest.mark.long
 async def test_every_step_is_one_to_go_on_from_bit_for_bit(
     scheduler: str, mode: str, engine: Child, other_engine: Child, new_render: Callable[..., Render]
 ) -> None:
