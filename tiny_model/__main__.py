@@ -14,15 +14,15 @@ from tiny_model.train_text import train_text_encoder
 from tiny_model.train_transformer import train_transformer
 from tiny_model.train_vae import train_vae
 
-VAE_STEPS, TEXT_STEPS, ADAPTER_STEPS = 1500, 1500, 120
-TRANSFORMER_STEPS, FALL_FROM = 1600, 500
+VAE_STEPS, TEXT_STEPS, ADAPTER_STEPS = 1200, 1500, 120
+TRANSFORMER_STEPS, FALL_FROM = 2000, 700
 
 
 def main() -> None:
     asked = _arguments()
     asked.build.mkdir(parents=True, exist_ok=True)
     stages: dict[str, Callable[[argparse.Namespace], None]] = {
-        "vae": lambda asked: train_vae(asked.build / "vae.pt", VAE_STEPS),
+        "vae": lambda asked: in_parallel(train_vae, asked.workers, asked.build / "vae.pt", VAE_STEPS),
         "text": lambda asked: train_text_encoder(asked.build / "text.pt", TEXT_STEPS),
         "transformer": _transformer,
         "adapter": _adapter,

@@ -5,10 +5,26 @@ from dataclasses import dataclass
 
 import torch
 
-from tiny_model.scenes import COLOURS, GROWN_BY, GROWN_FROM, MOST_FRAMES, SHAPES, TRAVEL, TRAVEL_FRAMES, distance
+from tiny_model.scenes import (
+    COLOURS,
+    GROWN_BY,
+    GROWN_FROM,
+    MOST_FRAMES,
+    SHAPES,
+    STAR,
+    STAR_INNER,
+    TRAVEL,
+    TRAVEL_FRAMES,
+    distance,
+)
 
 FAINT = 0.2  # distance of colours in 0..1 below which there is no object
-_UNIT_AREAS = {"circle": math.pi, "square": 3.24, "triangle": 3 * math.sqrt(3) * 0.66**2, "star": 2.4835}
+_UNIT_AREAS = {
+    "circle": math.pi,
+    "square": 3.24,
+    "triangle": 3 * math.sqrt(3) * 0.66**2,
+    "star": 5 * STAR_INNER * math.sin(math.pi / 5) * STAR**2,
+}
 _PALETTE = {name: torch.tensor(value) / 255 for name, value in COLOURS.items()}
 
 

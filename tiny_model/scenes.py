@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import torch
-from torch.nn.functional import avg_pool2d, interpolate
+from torch.nn.functional import avg_pool2d, interpolate, max_pool2d
 
 COLOURS = {
     "red": (225, 45, 45),
@@ -25,6 +25,7 @@ RADII = {"small": 15.0, "big": 22.5}  # pixels
 TRAVEL, TRAVEL_FRAMES = 32.0, 80  # pixels over an 81-frame clip
 MOST_FRAMES = 96  # then everything rests: in a longer clip it would leave the picture
 GROWN_FROM, GROWN_BY = 0.65, 0.75  # the radius at first, and what is added over an 81-frame clip
+STAR, STAR_INNER = 1.5, 0.45  # its reach in radii, and that of its inner corners as a share of it
 CELL, CELL_FRAMES = 8, 4  # a latent is the mean colour of so many pixels a side, and frames
 
 
@@ -75,7 +76,7 @@ def distance(shape: str, x: torch.Tensor, y: torch.Tensor, radius: torch.Tensor)
     if shape == "triangle":
         y = y - 0.18 * r
         return torch.maximum(y, 0.5 * (math.sqrt(3) * x.abs() - y)) - 0.66 * r
-    return _star(x, y, 1.3 * r)
+    return _star(x, y, STAR * r)
 
 
 def _star(x: torch.Tensor, y: torch.Tensor, radius: torch.Tensor) -> torch.Tensor:
@@ -83,7 +84,7 @@ def _star(x: torch.Tensor, y: torch.Tensor, radius: torch.Tensor) -> torch.Tenso
     part = math.pi / 5
     angle = torch.remainder(torch.atan2(x, -y) + part, 2 * part) - part
     reach = torch.hypot(x, y)
-    along, across = 0.5 * math.cos(part) - 1, 0.5 * math.sin(part)
+    along, across = STAR_INNER * math.cos(part) - 1, STAR_INNER * math.sin(part)
     outside = (reach * angle.cos() - radius) * across - reach * angle.abs().sin() * along
     return outside / math.hypot(along, across)
 
@@ -110,6 +111,13 @@ def cells(video: torch.Tensor) -> torch.Tensor:
     pooled = avg_pool2d(video.transpose(1, 2).flatten(0, 1), CELL).unflatten(0, (video.shape[0], -1))
     rest = pooled[:, 1:].unflatten(1, (-1, CELL_FRAMES)).mean(2)
     return torch.cat([pooled[:, :1], rest], 1)
+
+
+def outlines(video: torch.Tensor, across: int) -> torch.Tensor:
+    """How much a place differs from those around it, 0 to 1: (clips, frames, 1, height, width)."""
+    flat = video.flatten(0, 1)
+    spread = max_pool2d(flat, across, 1, across // 2) + max_pool2d(-flat, across, 1, across // 2)
+    return spread.mean(1, keepdim=True).clamp(0, 1).unflatten(0, video.shape[:2])
 
 
 def textures(count: int, height: int, width: int, rng: torch.Generator) -> torch.Tensor:

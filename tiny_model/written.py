@@ -67,7 +67,7 @@ WRITTEN = 2  # blocks
 TOKEN, TOKEN_FRAMES = 16.0, 8.0  # pixels a side, and frames, that a token stands for
 _SLICES = 11  # of tokens, in an 81-frame clip
 # Rotary dimensions that tell places apart, and those that all but stand still.
-_PLACING, _STILL = (0, 2, 8, 10, 20, 22), (6, 16, 18, 28, 30)
+_PLACING, _STILL = (8, 10, 20, 22), (6, 16, 18, 28, 30)
 
 
 def start_transformer(seed: int) -> CogVideoXTransformer3DModel:
@@ -189,7 +189,8 @@ def _seen(model: Any) -> list[torch.Tensor]:
 
 def _write_second(block: Any) -> None:
     """Places become those beside the object: from the middle of the picture, or from where the given picture has it."""
-    heads, units = Heads(block.attn1, dict.fromkeys((*_PLACING, *_STILL), 3.0)), Units(block.ff)
+    heads = Heads(block.attn1, dict.fromkeys(_STILL, 3.0) | dict.fromkeys(_PLACING, 4.5))
+    units = Units(block.ff)
     heads.ask(0, query={WORDS: {30: 5}, PICTURE: {30: -5}}, key={TEXT: {30: -5}, VIDEO: {30: 5}})
     heads.carry(0, {X: {X: -1.0}, Y: {Y: -1.0}})
     _find_object(heads)
