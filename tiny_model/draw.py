@@ -39,7 +39,7 @@ def draw_scenes(count: int, rng: torch.Generator) -> Scenes:
 
 
 def is_held_out(scenes: Scenes) -> torch.Tensor:
-    """One eighth of the combinations of colour, background, shape and motion is kept from every stage of training."""
+    """One eighth of the combinations of colour, background, shape and motion: no caption of training tells of them."""
     return _HELD_OUT[scenes.colour, scenes.background, scenes.shape, scenes.motion]
 
 
@@ -51,7 +51,7 @@ def trained_scenes(count: int, rng: torch.Generator) -> Scenes:
 
 
 def held_out_scenes(count: int, rng: torch.Generator) -> Scenes:
-    """Scenes that no stage has seen."""
+    """Scenes that no caption of training tells of."""
     drawn = draw_scenes(20 * count, rng)
     kept = is_held_out(drawn).nonzero()[:count, 0]
     return Scenes(*(value[kept] for value in vars(drawn).values()))

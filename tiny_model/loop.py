@@ -113,7 +113,7 @@ def _is_first() -> bool:
 
 
 def _agree(weights: list[nn.Parameter], loss: torch.Tensor) -> None:
-    """The mean of all processes' gradients, as if one had seen the whole batch."""
+    """The mean of all processes' gradients, nearly as if one had seen the whole batch."""
     if not dist.is_initialized():
         return
     flat = torch.cat([weight.grad.flatten() for weight in weights if weight.grad is not None] + [loss.detach()[None]])

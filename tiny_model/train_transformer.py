@@ -1,4 +1,4 @@
-"""Stage three: one transformer learns to paint from words alone and from words with a first frame, half and half.
+"""Stage three: one transformer learns to paint from words alone and from words with a first frame.
 
 Afterwards it is written as two: without its image channels it is the text-to-video transformer.
 """
@@ -74,7 +74,7 @@ def optimizers_of(model: nn.Module, rate: float = RATE) -> list[torch.optim.Opti
 def prediction_loss(model: nn.Module, scheduler: CogVideoXDDIMScheduler, batch: Batch) -> torch.Tensor:
     """The mean squared error of the clip that is predicted; outlines count more than plain grounds.
 
-    Of the velocity's error, that of a hardly noisy clip is a hundred times as large as that of noise alone.
+    The velocity's error is the clip's, divided by the noise: a hardly noisy clip would count three hundredfold.
     """
     batch = Batch(*(value[my_share(len(batch.time))] for value in vars(batch).values()))
     _, frames, _, height, width = batch.video.shape

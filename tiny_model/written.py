@@ -90,7 +90,7 @@ def start_transformer(seed: int) -> CogVideoXTransformer3DModel:
 
 
 def learned_parameters(model: CogVideoXTransformer3DModel) -> Iterable[tuple[str, nn.Parameter]]:
-    """All but what is written down: that training would only blur."""
+    """The other blocks and the output; the rest is written down, and training would only blur it."""
     learned = [f"transformer_blocks.{number}." for number in range(WRITTEN, LAYERS)] + [
         "norm_final.",
         "norm_out.",

@@ -61,7 +61,7 @@ def test_the_encoder_makes_the_mean_colours_that_training_draws() -> None:
     assert (encoded - latents(clips, 5, HEIGHT, WIDTH)).abs().mean() < 0.02
 
 
-def test_no_stage_sees_what_is_held_out() -> None:
+def test_no_caption_of_training_tells_what_is_held_out() -> None:
     assert not is_held_out(trained_scenes(500, rng())).any()
     assert is_held_out(held_out_scenes(100, rng())).all()
 
