@@ -118,6 +118,8 @@ class Model:
             job.checkpoint = key
             if step > job.furthest_step:
                 job.furthest_step, job.counters["lost_leases"] = step, 0
+        elif job.checkpoint == key:
+            return "held"
         return held
 
     def finish(self, job_id: str, token: str, state: str, outcome: str) -> bool:
