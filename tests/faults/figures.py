@@ -15,6 +15,7 @@ from video_jobs.job import JobState
 ROOT = Path(__file__).parents[2]
 PRODUCT = ("video_jobs", "server", "gpu_worker", "cogvideox_server")
 NOTES = ("kill", "finish", "cont", "saved", "resumed")
+REDIS_AWAY_MS = 10_000  # an outage that began so long before may still be felt
 KILLED = ("gateway", "worker", "engine", "finisher", "redis")
 
 
@@ -36,6 +37,9 @@ class Figures:
     doubled: int = 0
     zombies_refused: int = 0
     zombies_published: int = 0
+    causeless_leases: int = 0
+    """Lost beside a worker that nothing had struck and that could reach Redis."""
+
     violations: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """What a reader should know besides: written by hand into a kept slice."""
@@ -106,6 +110,7 @@ def measure(evidence: Evidence, found: list[str], seed: int, seconds: float, lea
         doubled=sum("doubled" in line or "ended 2" in line for line in found),
         zombies_refused=len(zombies),
         zombies_published=sum(" published by " in line for line in found),
+        causeless_leases=sum(1 for _ in lost_without_cause(evidence)),
         violations=found,
         checkpoints=sum(event["what"] == "saved" for event in evidence.events),
         resumed=sum(event["what"] == "resumed" for event in evidence.events),
@@ -142,6 +147,24 @@ def _found(evidence: Evidence, kills: list[dict[str, Any]]) -> Iterator[float]:
             at = died.get(int(attempt.worker.split(":")[1]))
             if at is not None and attempt.ended_by == "lease lost" and attempt.started_ms <= at:
                 yield ((attempt.ended_ms or 0) - at) / 1000
+
+
+def lost_without_cause(evidence: Evidence) -> Iterator[str]:
+    """Attempts whose lease was lost although their worker was neither killed nor asleep, nor Redis away from it."""
+    struck: dict[int, list[float]] = {}
+    redis_away: list[float] = []
+    for event in evidence.events:
+        if event.get("link") == "worker-redis" or (event["what"], event["role"]) == ("kill", "redis"):
+            redis_away.append(event["t"])
+        elif event["what"] in ("kill", "stop"):
+            struck.setdefault(event.get("target_pid", event["pid"]), []).append(event["t"])
+    for record in evidence.records.values():
+        for attempt in record.attempts:
+            moments = struck.get(int(attempt.worker.split(":")[1]), []) + redis_away
+            if attempt.ended_by == "lease lost" and not any(
+                attempt.started_ms - REDIS_AWAY_MS <= at <= (attempt.ended_ms or 0) for at in moments
+            ):
+                yield attempt.token
 
 
 def _extensions(evidence: Evidence) -> dict[str, list[int]]:
@@ -197,6 +220,7 @@ def table(figures: Figures, name: str) -> str:
         ("**lost**", f"**{figures.lost}**"),
         ("**ended or published twice**", f"**{figures.doubled}**"),
         ("late results refused", f"{figures.zombies_refused}"),
+        ("leases lost beside a worker that lived and had Redis", f"{figures.causeless_leases}"),
         ("violations of I1 to I9", f"{len(figures.violations)}"),
         ("checkpoints left; attempts that went on from one", f"{figures.checkpoints}; {figures.resumed}"),
         ("killed worker → its job back in line, p50 / p99", _both(figures.worker_found_s)),

@@ -27,7 +27,7 @@ from tests.faults.rules import JobMachine
 EVENTS = (
     *("stall", "zombie", "ambiguous accept", "overtaken accept", "ambiguous claim", "arrived twice"),
     *("redis gap", "clock forward", "clock back", "late finish", "cancel against finish", "poison", "lost leases"),
-    *("start too late", "run too long", "retried", "held back", "queue paused"),
+    *("start too late", "run too long", "retried", "held back", "queue paused", "told again"),
 )
 
 

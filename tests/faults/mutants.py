@@ -148,6 +148,13 @@ def lost_leases_at_one_step(m: "JobMachine") -> None:
         m.lose_lease(claim)
 
 
+def told_again(m: "JobMachine") -> None:
+    claim = m.new_claim()
+    m.hold_as(claim, "checkpoint")
+    m.lose_lease(claim)
+    m.hold_as(claim, "checkpoint")
+
+
 def clock_back(m: "JobMachine") -> None:
     m.new_claim()
     m.reap()
@@ -220,6 +227,9 @@ MUTANTS: dict[str, Mutant] = {
     "no verdict on worker killers": Mutant("reap", ">= tonumber(ARGV[4])", ">= 1e9", lost_leases),
     "any checkpoint is progress": Mutant(
         "checkpointed", "if tonumber(ARGV[4]) > ", "if 1e9 > ", lost_leases_at_one_step
+    ),
+    "a checkpoint told again is lost": Mutant(
+        "checkpointed", "elseif get(ARGV[1], 'checkpoint') == ARGV[3] then", "elseif false then", told_again
     ),
     "orphans wait for the clock": Mutant("reap", "if back > tonumber(ARGV[2]) then", "if false then", clock_back),
     "a retried job keeps its token": Mutant("retry", "'token', ", "", retried),

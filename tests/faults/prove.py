@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from tests.faults.callers import Callers
 from tests.faults.checker import violations
 from tests.faults.evidence import Evidence, gather
-from tests.faults.figures import ROOT
+from tests.faults.figures import ROOT, lost_without_cause
 from tests.faults.fleet import Fleet, Shape
 from tests.faults.machine import follow, private_redis
 from tests.faults.mutants import MUTANTS
@@ -72,8 +72,7 @@ def ran_once(evidence: Evidence) -> list[str]:
 
 
 def was_handed_back(evidence: Evidence) -> list[str]:
-    ends = [attempt.ended_by for record in evidence.records.values() for attempt in record.attempts]
-    return [] if "lease lost" not in ends else [f"attempts ended by {ends}"]
+    return [f"the lease of {token} was lost beside nobody's death" for token in lost_without_cause(evidence)]
 
 
 SCENES: dict[str, Scene] = {

@@ -5,7 +5,7 @@ from hypothesis.stateful import precondition, rule
 
 from tests.faults.model import GAP_MS, LEASE_MS
 from tests.faults.scripts import observed
-from tests.faults.walk import JobWalk
+from tests.faults.walk import JobWalk, checkpoint_key
 from video_jobs.job import Claim
 from video_jobs.verdicts import Charge
 
@@ -167,7 +167,7 @@ class JobMachine(JobWalk):
         again=st.booleans(),
     )
     def zombie(self, data: st.DataObject, what: str, again: bool) -> None:
-        """Whatever a stale token asks for is refused and changes nothing."""
+        """Whatever a stale token asks for changes nothing; all but a checkpoint that is on record is refused."""
         claim = data.draw(st.sampled_from(self._stale()))
         self.twice(again)
         before = self.run(observed(self.redis))
@@ -176,9 +176,22 @@ class JobMachine(JobWalk):
         elif what in ("drain", "death"):
             assert self.requeue_as(claim, Charge.FREE if what == "drain" else Charge.ENGINE_DEATH) == "lost"
         else:
-            assert self.hold_as(claim, what) == "lost"
+            on_record = what == "checkpoint" and self.model.jobs[claim.job_id].checkpoint == checkpoint_key(claim)
+            assert self.hold_as(claim, what) == ("held" if on_record else "lost")
         assert self.run(observed(self.redis)) == before
         self.events["zombie"] += 1
+
+    @precondition(lambda self: self.has_room or self.model.in_state("running"))
+    @rule(data=st.data())
+    def told_again(self, data: st.DataObject) -> None:
+        """The answer to a checkpoint is lost, and so is the lease: told again, it is on record, and nothing changes."""
+        claim = self._running(data)
+        self.hold_as(claim, "checkpoint")
+        self.lose_lease(claim)
+        before = self.run(observed(self.redis))
+        assert self.hold_as(claim, "checkpoint") == "held"
+        assert self.run(observed(self.redis)) == before
+        self.events["told again"] += 1
 
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data())

@@ -71,6 +71,7 @@ def _missed(mixed: Figures, asleep: Figures, engines: Poisoned, real: Survived) 
     targets = {
         f"{mixed.all_kills} kills of {LEAST_KILLS}": mixed.all_kills >= LEAST_KILLS,
         f"{mixed.jobs} jobs of {LEAST_JOBS:,}": mixed.jobs >= LEAST_JOBS,
+        f"{mixed.causeless_leases} leases lost without a fault": mixed.causeless_leases == 0,
         "p99 of recovery over 20 s": mixed.recovers_within(20.0),
         f"{asleep.zombies_refused} zombies refused of {ZOMBIES}": asleep.zombies_refused >= ZOMBIES,
         f"verdict on poison after {max(engines.verdicts_s):.0f} s": max(engines.verdicts_s) <= 60.0,

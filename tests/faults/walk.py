@@ -18,6 +18,10 @@ MOST_JOBS = 8
 T = TypeVar("T")
 
 
+def checkpoint_key(claim: Claim) -> str:
+    return f"checkpoints/{claim.token}"
+
+
 class JobWalk(RuleBasedStateMachine):
     """Many callers, two workers, one Redis; `claims` remembers every token that was ever given, stale ones too."""
 
@@ -144,7 +148,7 @@ class JobWalk(RuleBasedStateMachine):
         elif what == "report":
             got, expected = self.run(self.store.prepared(claim, "a cat", "model")), self.model.hold(*claim)
         else:
-            key, step = f"checkpoints/{claim.token}", 3
+            key, step = checkpoint_key(claim), 3
             got = self.run(self.store.checkpointed(claim, key, step))
             expected = self.model.checkpointed(*claim, key, step)
         assert got.value == expected
