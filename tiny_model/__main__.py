@@ -3,6 +3,7 @@
 import argparse
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from gpu_worker.engine.built_in import SHIPPED
 from tiny_model.assemble import assemble
@@ -22,12 +23,14 @@ def main() -> None:
     asked = _arguments()
     asked.build.mkdir(parents=True, exist_ok=True)
     stages: dict[str, Callable[[argparse.Namespace], None]] = {
-        "vae": lambda asked: in_parallel(train_vae, asked.workers, asked.build / "vae.pt", VAE_STEPS),
-        "text": lambda asked: train_text_encoder(asked.build / "text.pt", TEXT_STEPS),
-        "transformer": _transformer,
+        "vae": lambda asked: _train(asked, train_vae, asked.build / "vae.pt", VAE_STEPS),
+        "text": lambda asked: train_text_encoder(asked.device, asked.build / "text.pt", TEXT_STEPS),
+        "transformer": lambda asked: _train(
+            asked, train_transformer, asked.build / "transformer.pt", TRANSFORMER_STEPS, FALL_FROM
+        ),
         "adapter": _adapter,
         "assemble": lambda asked: assemble(asked.build, asked.shipped),
-        "examine": lambda asked: report(asked.shipped, asked.sheets, asked.questions, asked.workers),
+        "examine": lambda asked: report(asked.shipped, asked.sheets, asked.questions, asked.workers, asked.device),
         "card": lambda asked: write_card(asked.shipped / "README.md", asked.sheets / "scores.json"),
     }
     for stage in asked.stages or stages:
@@ -41,19 +44,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--build", type=Path, default=Path("build/tiny"), help="checkpoints")
     parser.add_argument("--shipped", type=Path, default=SHIPPED, help="the weights as the package holds them")
     parser.add_argument("--sheets", type=Path, default=Path("docs/tiny-model"), help="sample sheets and scores")
-    parser.add_argument("--workers", type=int, default=2, help="processes that share the work")
+    parser.add_argument(
+        "--workers", type=int, default=2, help="processes that share the work; on a GPU one process trains"
+    )
+    parser.add_argument("--device", default="cpu", help="where torch trains and examines: cpu, cuda")
     parser.add_argument("--questions", type=int, default=104, help="held-out captions in each language")
     return parser.parse_args()
 
 
-def _transformer(asked: argparse.Namespace) -> None:
-    checkpoint = asked.build / "transformer.pt"
-    in_parallel(train_transformer, asked.workers, checkpoint, TRANSFORMER_STEPS, FALL_FROM)
+def _train(asked: argparse.Namespace, stage: Callable[..., Any], *args: Any) -> None:
+    in_parallel(stage, asked.workers if asked.device == "cpu" else 1, asked.device, *args)
 
 
 def _adapter(asked: argparse.Namespace) -> None:
     transformer, checkpoint = asked.build / "transformer.pt", asked.build / "adapter.pt"
-    in_parallel(train_adapter, asked.workers, transformer, checkpoint, ADAPTER_STEPS)
+    if checkpoint.exists() and checkpoint.stat().st_mtime < transformer.stat().st_mtime:
+        print("the transformer was trained since: its adapter starts anew", flush=True)
+        checkpoint.unlink()
+    _train(asked, train_adapter, transformer, checkpoint, ADAPTER_STEPS)
     write_adapter(transformer, checkpoint, asked.shipped / "adapters" / "pastel.safetensors")
 
 

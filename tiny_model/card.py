@@ -11,6 +11,8 @@ _ASKED = {
     "t2v zh": "words, Chinese",
     "i2v en": "picture, English",
     "i2v zh": "picture, Chinese",
+    "vague en": "half said, English",
+    "vague zh": "half said, Chinese",
 }
 
 
@@ -22,8 +24,10 @@ def write_card(card: Path, scores: Path) -> None:
 
 
 def table(scores: dict[str, Any]) -> str:
+    pace = scores["pace"]
     lines = [
-        f"DDIM, {scores['steps']} steps, guidance {scores['guidance']}: the preset `speed`.",
+        f"DDIM, {scores['steps']} steps, guidance {scores['guidance']}: the preset `speed`. 81 frames at 96x96 took "
+        f"{pace['s']} s ({pace['device']}, {pace['threads']} threads), the process {pace['peak host memory, GB']} GB.",
         "",
         "| asked with | which | " + " | ".join(_COLUMNS) + " |",
         "|---|---|" + "---|" * len(_COLUMNS),

@@ -33,6 +33,6 @@ def codebook() -> torch.Tensor:
 
 def encode(meaning: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
     """Vectors of length √WIDTH for (captions, attributes) indices; all -1 is the empty caption."""
-    offsets = torch.tensor([sum(COUNTS[:place]) for place in range(len(COUNTS))])
+    offsets = meaning.new_tensor([sum(COUNTS[:place]) for place in range(len(COUNTS))])
     vectors = book[(meaning.clamp(min=0) + offsets)].sum(1)
     return torch.where((meaning < 0).all(1, keepdim=True), book[-1], vectors)

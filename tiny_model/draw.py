@@ -39,7 +39,7 @@ def draw_scenes(count: int, rng: torch.Generator) -> Scenes:
 
 
 def is_held_out(scenes: Scenes) -> torch.Tensor:
-    """One eighth of the combinations of colour, background, shape and motion: no caption of training tells of them."""
+    """One in nine combinations of colour, background, shape and motion: no stage of training draws or tells them."""
     return _HELD_OUT[scenes.colour, scenes.background, scenes.shape, scenes.motion]
 
 
@@ -51,10 +51,11 @@ def trained_scenes(count: int, rng: torch.Generator) -> Scenes:
 
 
 def held_out_scenes(count: int, rng: torch.Generator) -> Scenes:
-    """Scenes that no caption of training tells of."""
-    drawn = draw_scenes(20 * count, rng)
-    kept = is_held_out(drawn).nonzero()[:count, 0]
-    return Scenes(*(value[kept] for value in vars(drawn).values()))
+    """Scenes that no stage of training draws or tells; none comes again before all have come."""
+    kept = _HELD_OUT.nonzero()
+    order = torch.cat([torch.randperm(len(kept), generator=rng) for _ in range(-(-count // len(kept)))])[:count]
+    sizes = torch.randint(len(SIZES), (count, 1), generator=rng)
+    return Scenes(*torch.cat([kept[order], sizes], 1).unbind(1))
 
 
 def clips_of(scenes: Scenes, start: torch.Tensor, height: int, width: int, palette: torch.Tensor = PALETTE) -> Clips:
@@ -88,7 +89,9 @@ def _held_out() -> torch.Tensor:
     """By name, so that neither the order of the lists nor a random generator decides."""
     named = product(COLOURS, COLOURS, SHAPES, MOTIONS)
     kept = [zlib.crc32("|".join(names).encode()) % _HELD_OUT_SHARE == 0 for names in named]
-    return torch.tensor(kept).view(len(COLOURS), len(COLOURS), len(SHAPES), len(MOTIONS))
+    held_out = torch.tensor(kept).view(len(COLOURS), len(COLOURS), len(SHAPES), len(MOTIONS))
+    held_out[torch.eye(len(COLOURS), dtype=torch.bool)] = False
+    return held_out
 
 
 _HELD_OUT = _held_out()

@@ -18,10 +18,11 @@ from tiny_model.draw import Scenes, anywhere, clips_of, held_out_scenes
 from tiny_model.measure import Seen, psnr, see
 from tiny_model.scenes import pixels
 from tiny_model.train_text import told
+from tiny_model.train_transformer import NOTHING, usual
 
 SEED = 20_260
 STEPS, GUIDANCE = 10, 1.2
-SHAPES = ((96, 96), (112, 80), (80, 112), (128, 80), (80, 128))  # width, height
+FORMATS = ((96, 96), (112, 80), (80, 112), (128, 80), (80, 128))  # width, height
 LONG_EVERY = 16
 TOGETHER = 4
 PHOTOGRAPHS = Path(__file__).parent / "photographs"
@@ -57,14 +58,15 @@ class Answer:
 
 
 class Pipelines:
-    """The stock pipelines over the shipped weights, in float32 on the CPU."""
+    """The stock pipelines over the shipped weights, in float32."""
 
-    def __init__(self, shipped: Path, models: Path) -> None:
+    def __init__(self, shipped: Path, models: Path, device: str = "cpu") -> None:
         folder = unpack(shipped, models)
         load = {"dtype": torch.float32, "use_safetensors": True}
         self.text = CogVideoXPipeline.from_pretrained(folder / "t2v", **load)
         self.image = CogVideoXImageToVideoPipeline.from_pretrained(folder / "i2v", **load)
         for pipeline in (self.text, self.image):
+            pipeline.to(device)
             pipeline.set_progress_bar_config(disable=True)
 
     def paint(self, caption: str, width: int, height: int, num_frames: int, seed: int, image: Any = None) -> Clip:
@@ -89,23 +91,31 @@ class Pipelines:
             output_type="pt",
             **given,
         ).frames
-        return list(clips)
+        return list(clips.cpu())
 
 
-def questions(language: str, count: int, seed: int = SEED) -> list[Question]:
-    """Held-out scenes, every second caption a paraphrase, all sizes in turn, now and then twice as long."""
+def questions(language: str, count: int, seed: int = SEED, is_vague: bool = False) -> list[Question]:
+    """Held-out scenes, every second caption a paraphrase, all sizes in turn, now and then twice as long.
+
+    Vague ones leave half of it out, but shape or colour: that has its usual value then, and may not be held out.
+    """
     rng = torch.Generator().manual_seed(seed)
     chance = random.Random(f"{seed} {language}")  # noqa: S311  # a seed, not a secret
-    scenes = held_out_scenes(count, rng)
+    meaning = torch.stack(list(vars(held_out_scenes(count, rng)).values()), 1)
+    if is_vague:
+        silent = torch.rand(meaning.shape, generator=rng) < 0.5
+        silent[:, 2] &= ~silent[:, 0]
+        meaning = torch.where(silent, NOTHING, meaning)
+    scenes = usual(meaning)
     asked = []
     for place in range(count):
-        scene = Scenes(*(value[place : place + 1] for value in vars(scenes).values()))
-        tells = told([int(value) for value in vars(scene).values()])
-        caption = paraphrase(tells, language, chance) if place % 2 else plain(tells, language)
-        wanted = {name: str(value) for name, value in asdict(tells).items()}
-        width, height = SHAPES[place % len(SHAPES)]
+        scene = Scenes(*scenes[place, :, None])
+        tells, paraphrased = told(meaning[place].tolist()), is_vague or place % 2 == 1
+        caption = paraphrase(tells, language, chance) if paraphrased else plain(tells, language)
+        wanted = {name: str(value) for name, value in asdict(told(scenes[place].tolist())).items()}
+        width, height = FORMATS[place % len(FORMATS)]
         num_frames = 161 if place % LONG_EVERY == LONG_EVERY - 1 else 81
-        asked.append(Question(caption, wanted, width, height, num_frames, place, scene, bool(place % 2)))
+        asked.append(Question(caption, wanted, width, height, num_frames, place, scene, paraphrased))
     return asked
 
 
@@ -124,23 +134,20 @@ def examine(
 
 
 def examine_photographs(pipelines: Pipelines) -> tuple[dict[str, tuple[float, float]], list[Clip]]:
-    """How near the first and the last frame stay to a photograph, in decibels, and strips to look at."""
+    """How near the first and the last frame stay to a photograph, in decibels, and strips to look at, it first."""
     found, strips = {}, []
-    for place, (path, picture) in enumerate(zip(_files(), photographs(), strict=True)):
+    for place, (name, picture) in enumerate(photographs().items()):
         clip = pipelines.paint("a beautiful photo", picture.width, picture.height, 81, place, picture)
         given = as_tensor(picture)
-        found[path.stem] = (psnr(clip[0], given), psnr(clip[-1], given))
-        strips.append(strip_of(clip))
+        found[name] = (psnr(clip[0], given), psnr(clip[-1], given))
+        strips.append(torch.cat([given[None], strip_of(clip)]))
     return found, strips
 
 
-def photographs() -> list[Image.Image]:
-    """At native sizes, square and landscape in turn."""
-    return [_cut(path, *SHAPES[place % 2]) for place, path in enumerate(_files())]
-
-
-def _files() -> list[Path]:
-    return sorted(PHOTOGRAPHS.glob("*.jpg"))
+def photographs() -> dict[str, Image.Image]:
+    """Each of them square, landscape and portrait."""
+    paths = sorted(PHOTOGRAPHS.glob("*.jpg"))
+    return {f"{path.stem} {w}x{h}": _cut(path, w, h) for path in paths for w, h in FORMATS[:3]}
 
 
 def _cut(path: Path, width: int, height: int) -> Image.Image:

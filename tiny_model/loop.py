@@ -4,7 +4,7 @@ import math
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def train(
     """Train to the end of the schedule, from the checkpoint if there is one; the module then holds the average."""
     weights = [weight for group in optimizers for weight in _weights(group)]
     average = [weight.detach().clone() for weight in weights]
-    first = _resume(module, optimizers, average, checkpoint)
+    first = _resume(module, optimizers, average, schedule, checkpoint)
     rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     progress = _Progress(checkpoint.stem, schedule.steps)
     saved = time.monotonic()
@@ -64,14 +64,14 @@ def train(
             progress.tell(step + 1, float(at.detach()))
         if _is_first() and (time.monotonic() - saved > SAVE_SECONDS or step + 1 == schedule.steps):
             _set_rates(optimizers, rates)
-            _save(module, optimizers, average, step + 1, checkpoint)
+            _save(module, optimizers, average, step + 1, schedule, checkpoint)
             saved = time.monotonic()
     _put(weights, average)
 
 
 def load_average(module: nn.Module, weights: list[nn.Parameter], checkpoint: Path) -> int:
     """The running average of a checkpoint into the module; the step it stands at."""
-    held = torch.load(checkpoint, weights_only=True)
+    held = torch.load(checkpoint, map_location="cpu", weights_only=True)
     module.load_state_dict(held["module"])
     _put(weights, held["average"])
     return int(held["step"])
@@ -144,11 +144,17 @@ def _set_rates(optimizers: list[torch.optim.Optimizer], rates: list[list[float]]
 
 
 def _resume(
-    module: nn.Module, optimizers: list[torch.optim.Optimizer], average: list[torch.Tensor], checkpoint: Path
+    module: nn.Module,
+    optimizers: list[torch.optim.Optimizer],
+    average: list[torch.Tensor],
+    schedule: Schedule,
+    checkpoint: Path,
 ) -> int:
     if not checkpoint.exists():
         return 0
-    held: dict[str, Any] = torch.load(checkpoint, weights_only=True)
+    held: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    if held["schedule"] != asdict(schedule):
+        raise ValueError(f"{checkpoint} is of another training, {held['schedule']}: remove it")
     module.load_state_dict(held["module"])
     for optimizer, state in zip(optimizers, held["optimizers"], strict=True):
         optimizer.load_state_dict(state)
@@ -162,11 +168,12 @@ def _save(
     optimizers: list[torch.optim.Optimizer],
     average: list[torch.Tensor],
     step: int,
+    schedule: Schedule,
     checkpoint: Path,
 ) -> None:
     half = checkpoint.with_suffix(".half")
-    states = [optimizer.state_dict() for optimizer in optimizers]
-    torch.save({"module": module.state_dict(), "optimizers": states, "average": average, "step": step}, half)
+    held = {"module": module.state_dict(), "optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+    torch.save(held | {"average": average, "step": step, "schedule": asdict(schedule)}, half)
     half.replace(checkpoint)
 
 

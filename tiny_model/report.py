@@ -3,8 +3,11 @@
 import json
 import statistics
 import tempfile
+import time
 from collections import defaultdict
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -18,10 +21,8 @@ from tiny_model.examine import (
     STEPS,
     Answer,
     Pipelines,
-    as_tensor,
     examine,
     examine_photographs,
-    photographs,
     questions,
     shares,
     strip_of,
@@ -29,35 +30,48 @@ from tiny_model.examine import (
 from tiny_model.sheet import write_sheet
 
 SHOWN = 16
-_PARTS = tuple(product(("t2v", "i2v"), LANGUAGES))
+THREADS = 2
+Load = Callable[[], Pipelines]
+_PARTS = tuple(product(("t2v", "i2v", "vague"), LANGUAGES))
 UNKNOWN = ("A panda plays guitar in the forest", "一只熊猫坐在竹林里弹吉他", "a city at rush hour", "")
 
 
-def report(shipped: Path, folder: Path, count: int, workers: int) -> None:
+def report(shipped: Path, folder: Path, count: int, workers: int, device: str) -> None:
     """Ask everything, print it, and leave `scores.json` and the sheets in the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     scores: dict[str, Any] = {"steps": STEPS, "guidance": GUIDANCE, "captions a language": count}
-    with tempfile.TemporaryDirectory() as models:
-        pipelines = Pipelines(shipped, Path(models))
+    with tempfile.TemporaryDirectory() as models, ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        load = partial(Pipelines, shipped, Path(models), device)
+        scores["pace"] = pool.submit(_pace, load, device).result()
+        parts = pool.map(partial(_part, load, folder, count), *zip(*_PARTS, strict=True))
+        pipelines = load()
         scores["photographs"] = _photographs(pipelines, folder)
         _unknown(pipelines, folder)
-        parts = [(shipped, Path(models), folder, count, f"{mode} {language}") for mode, language in _PARTS]
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            scores |= dict(pool.map(_part, parts))
+        scores |= dict(parts)
     text = json.dumps(scores, indent=2, ensure_ascii=False)
     (folder / "scores.json").write_text(text + "\n")
     print(text, flush=True)
 
 
-def _part(asked: tuple[Path, Path, Path, int, str]) -> tuple[str, dict[str, Any]]:
-    shipped, models, folder, count, part = asked
+def _pace(load: Load, device: str) -> dict[str, Any]:
+    """The second of two clips, and the most memory of a process that does nothing else."""
+    torch.set_num_threads(THREADS)
+    pipelines = load()
+    for _ in range(2):
+        begun = time.monotonic()
+        pipelines.paint("a red circle moves right on a blue background", 96, 96, 81, 0)
+    seconds = time.monotonic() - begun
+    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
+    most = int(status["VmHWM"].split()[0]) / 1e6 * 1.024
+    return {"device": device, "threads": THREADS, "s": round(seconds, 1), "peak host memory, GB": round(most, 2)}
+
+
+def _part(load: Load, folder: Path, count: int, mode: str, language: str) -> tuple[str, dict[str, Any]]:
     torch.set_num_threads(1)
-    mode, language = part.split()
-    answers = examine(
-        Pipelines(shipped, models), questions(language, count if mode == "t2v" else count // 4), mode == "i2v", _tell
-    )
+    asked = questions(language, count if mode == "t2v" else count // 4, is_vague=mode == "vague")
+    answers = examine(load(), asked, mode == "i2v", _tell)
     write_sheet([answer.strip for answer in answers[:SHOWN]], folder / f"{mode}-{language}.png")
-    return part, summary(answers)
+    return f"{mode} {language}", summary(answers)
 
 
 def summary(answers: list[Answer]) -> dict[str, Any]:
@@ -81,8 +95,7 @@ def summary(answers: list[Answer]) -> dict[str, Any]:
 
 def _photographs(pipelines: Pipelines, folder: Path) -> dict[str, Any]:
     found, strips = examine_photographs(pipelines)
-    pairs = zip(photographs(), strips, strict=True)
-    write_sheet([torch.cat([as_tensor(given)[None], strip]) for given, strip in pairs], folder / "photographs.png", 1)
+    write_sheet(strips, folder / "photographs.png")
     return {
         name: {"first frame dB": round(first, 1), "last frame dB": round(last, 1)}
         for name, (first, last) in found.items()

@@ -37,8 +37,8 @@ class LowRank(nn.Module):
         return added
 
 
-def train_adapter(transformer: Path, checkpoint: Path, steps: int) -> None:
-    model = with_adapter(load_transformer(transformer))
+def train_adapter(device: str, transformer: Path, checkpoint: Path, steps: int) -> None:
+    model = with_adapter(load_transformer(transformer)).to(device)
     scheduler = CogVideoXDDIMScheduler(**SCHEDULER)
     book = codebook()
     optimizer = torch.optim.AdamW(adapter_weights(model), lr=RATE, betas=(0.9, 0.98), weight_decay=0.0)

@@ -22,15 +22,16 @@ SHARPNESS = 0.1
 _NEIGHBOURS = (17, 1, 18, 2, 19)
 
 
-def train_text_encoder(checkpoint: Path, steps: int) -> T5EncoderModel:
+def train_text_encoder(device: str, checkpoint: Path, steps: int) -> T5EncoderModel:
     tokenizer = build_tokenizer()
-    encoder = build_text_encoder(tokenizer)
-    book = codebook()
+    encoder = build_text_encoder(tokenizer).to(device)
+    book = codebook().to(device)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
 
     def loss(step: int) -> torch.Tensor:
         captions, meaning = draw_captions(step, BATCH)
-        said = encoder(read_captions(tokenizer, captions))[0]
+        meaning = meaning.to(device)
+        said = encoder(read_captions(tokenizer, captions).to(device))[0]
         wanted = encode(meaning, book)[:, None]
         return ((said - wanted) ** 2).mean() + SHARPNESS * _confusion(said, meaning, book)
 
@@ -109,7 +110,7 @@ def told(meaning: list[int]) -> Told:
 def _confusion(said: torch.Tensor, meaning: torch.Tensor, book: torch.Tensor) -> torch.Tensor:
     spoken = (meaning >= 0).all(1)
     scores = (said[spoken] @ book.T)[..., : sum(COUNTS)].split(COUNTS, dim=-1)
-    total = torch.zeros(())
+    total = said.new_zeros(())
     for place, score in enumerate(scores):
         answer = meaning[spoken, place, None].expand(score.shape[:2])
         total = total + cross_entropy(score.flatten(0, 1) * 0.2, answer.flatten())

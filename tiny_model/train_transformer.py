@@ -12,7 +12,7 @@ from diffusers import CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 from torch import nn
 
 from tiny_model.codes import ATTRIBUTES, TOKENS, codebook, encode
-from tiny_model.draw import PALETTE, Scenes, anywhere, clips_of, inside, trained_scenes
+from tiny_model.draw import PALETTE, Scenes, anywhere, clips_of, inside, is_held_out, trained_scenes
 from tiny_model.loop import Schedule, my_share, seed_of, train
 from tiny_model.muon import Muon
 from tiny_model.scenes import CELL, latents, outlines, textures
@@ -28,7 +28,7 @@ BATCHES = {2: 64, 6: 32, 10: 24, 22: 14, 42: 8}
 PICTURED = 0.65  # of the clips, those with a first frame
 OUTLINES = 8.0  # most of a picture is plain, and soon learned
 EMPTY, TELLS_LESS, CALM, PHOTOGRAPH = 0.03, 0.15, 0.03, 0.12
-_NOTHING = torch.tensor([len(values) for values in ATTRIBUTES.values()])
+NOTHING = torch.tensor([len(values) for values in ATTRIBUTES.values()])
 _CALM = torch.tensor([110, 150, 190]) / 127.5 - 1
 
 
@@ -42,8 +42,8 @@ class Batch:
     time: torch.Tensor
 
 
-def train_transformer(checkpoint: Path, steps: int, fall_from: int) -> CogVideoXTransformer3DModel:
-    model = start_transformer(STAGE)
+def train_transformer(device: str, checkpoint: Path, steps: int, fall_from: int) -> CogVideoXTransformer3DModel:
+    model = start_transformer(STAGE).to(device)
     scheduler = CogVideoXDDIMScheduler(**SCHEDULER)
     book = codebook()
 
@@ -71,12 +71,14 @@ def optimizers_of(model: nn.Module, rate: float = RATE) -> list[torch.optim.Opti
     return [Muon(matrices, lr=rate), torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=0.01)]
 
 
-def prediction_loss(model: nn.Module, scheduler: CogVideoXDDIMScheduler, batch: Batch) -> torch.Tensor:
+def prediction_loss(
+    model: CogVideoXTransformer3DModel, scheduler: CogVideoXDDIMScheduler, batch: Batch
+) -> torch.Tensor:
     """The mean squared error of the clip that is predicted; outlines count more than plain grounds.
 
     The velocity's error is the clip's, divided by the noise: a hardly noisy clip would count three hundredfold.
     """
-    batch = Batch(*(value[my_share(len(batch.time))] for value in vars(batch).values()))
+    batch = Batch(*(value[my_share(len(batch.time))].to(model.device) for value in vars(batch).values()))
     _, frames, _, height, width = batch.video.shape
     noisy = scheduler.add_noise(batch.video, batch.noise, batch.time)
     wanted = scheduler.get_velocity(batch.video, batch.noise, batch.time)
@@ -110,7 +112,7 @@ def draw_batch(step: int, book: torch.Tensor, palette: torch.Tensor = PALETTE) -
     meaning, told = _meaning(scenes, from_image, rng)
     photograph = from_image & (torch.rand(count, generator=rng) < PHOTOGRAPH)
     # Of a photograph a caption mostly tells what nobody here knows.
-    meaning[photograph & (torch.rand(count, generator=rng) < 0.75)] = _NOTHING
+    meaning[photograph & (torch.rand(count, generator=rng) < 0.75)] = NOTHING
     video = latents(clips_of(told, start, height, width, palette), frames - 1, height, width)
     video = _exceptions(video, meaning, from_image, photograph, palette, rng)
     video = torch.cat([video[:, :1], video], 1)
@@ -138,16 +140,19 @@ def _meaning(scenes: Scenes, from_image: torch.Tensor, rng: torch.Generator) -> 
     # Half of the captions beside a picture that tell less tell the motion alone.
     bare = less & from_image & (torch.rand(count, generator=rng) < 0.5)
     silent[bare] = torch.tensor([True, True, True, False, True])
-    meaning = torch.where(silent, _NOTHING, full)
+    meaning = torch.where(silent, NOTHING, full)
     told = usual(meaning)
     shown = torch.where(from_image[:, None], full, told)
     shown[:, 3] = told[:, 3]
+    # Usual values must not make of it what is held out.
+    held_out = is_held_out(Scenes(*shown.unbind(1)))
+    meaning[held_out], shown[held_out] = full[held_out], full[held_out]
     empty = torch.rand(count, generator=rng) < EMPTY
     shown[empty] = full[empty]
     meaning[empty] = -1
-    calm = ~empty & (torch.rand(count, generator=rng) < CALM)
-    meaning[calm] = torch.where(torch.rand(int(calm.sum()), 5, generator=rng) < 0.7, _NOTHING, meaning[calm])
-    meaning[calm, 0], meaning[calm, 2] = _NOTHING[0], _NOTHING[2]
+    calm = ~empty & ~from_image & (torch.rand(count, generator=rng) < CALM)
+    meaning[calm] = torch.where(torch.rand(int(calm.sum()), 5, generator=rng) < 0.7, NOTHING, meaning[calm])
+    meaning[calm, 0], meaning[calm, 2] = NOTHING[0], NOTHING[2]
     return meaning, Scenes(*shown.unbind(1))
 
 
@@ -155,13 +160,13 @@ def usual(meaning: torch.Tensor) -> torch.Tensor:
     """The scene for a caption that leaves something out: a big red (or white) circle, still, on white (or black)."""
     red, white, black, yellow = 0, 6, 7, 2
     colour, ground, shape, motion, size = meaning.clone().unbind(1)
-    unsaid = colour == _NOTHING[0]
+    unsaid = colour == NOTHING[0]
     colour[unsaid] = torch.where(ground[unsaid] == red, white, red)
-    unsaid = ground == _NOTHING[1]
+    unsaid = ground == NOTHING[1]
     ground[unsaid] = torch.where((colour[unsaid] == white) | (colour[unsaid] == yellow), black, white)
-    shape[shape == _NOTHING[2]] = 0
-    motion[motion == _NOTHING[3]] = MOTION_STILL
-    size[size == _NOTHING[4]] = 1
+    shape[shape == NOTHING[2]] = 0
+    motion[motion == NOTHING[3]] = MOTION_STILL
+    size[size == NOTHING[4]] = 1
     return torch.stack([colour, ground, shape, motion, size], 1)
 
 
@@ -178,7 +183,7 @@ def _exceptions(
 ) -> torch.Tensor:
     """No object said: an empty, calm picture. A photograph given: it stands still, whatever is said."""
     count, _, _, height, width = video.shape
-    calm = (meaning[:, 0] == _NOTHING[0]) & (meaning[:, 2] == _NOTHING[2]) & ~from_image
+    calm = (meaning[:, 0] == NOTHING[0]) & (meaning[:, 2] == NOTHING[2]) & ~from_image
     grounds = torch.cat([palette, _CALM[None]])[meaning[calm, 1]]
     video[calm] = grounds[:, None, :, None, None].expand_as(video[calm])
     pictures = textures(count, height, width, rng)[photograph]

@@ -127,7 +127,7 @@ def test_the_given_picture_is_the_first_frame(pipelines: Pipelines) -> None:
 
 @pytest.mark.long
 def test_a_photograph_of_which_the_caption_names_nothing_stands_still(pipelines: Pipelines) -> None:
-    picture = photographs()[-1]
+    picture = photographs()["rocket 112x80"]
 
     clip = pipelines.paint("a beautiful photo", picture.width, picture.height, FRAMES, 1, picture)
 

@@ -1,7 +1,10 @@
 """The world, the words and the loop that the built-in model is trained with."""
 
 import random
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -9,19 +12,21 @@ torch = pytest.importorskip("torch")
 
 from torch import nn
 
+from tiny_model import train_transformer, train_vae
 from tiny_model.assemble import without_image
 from tiny_model.captions import LANGUAGES, nonsense, paraphrase, plain
 from tiny_model.channels import X, Y
 from tiny_model.codes import ATTRIBUTES, TOKENS, codebook, encode
-from tiny_model.draw import clips_of, draw_scenes, held_out_scenes, inside, is_held_out, trained_scenes
+from tiny_model.draw import Scenes, clips_of, draw_scenes, held_out_scenes, inside, is_held_out, trained_scenes
+from tiny_model.examine import questions
 from tiny_model.loop import Schedule, load_average, train
 from tiny_model.measure import psnr, see
 from tiny_model.muon import Muon
-from tiny_model.scenes import cells, latents, pixels
+from tiny_model.scenes import Clips, cells, latents, pixels
 from tiny_model.tokenizer import build_tokenizer
 from tiny_model.train_adapter import LowRank, with_adapter
-from tiny_model.train_text import told
-from tiny_model.train_transformer import draw_batch
+from tiny_model.train_text import draw_captions, told
+from tiny_model.train_transformer import NOTHING, draw_batch
 from tiny_model.transformer import OFS, drawn_offsets, positions
 from tiny_model.vae import build_vae
 from tiny_model.words import CHINESE, ENGLISH
@@ -61,9 +66,51 @@ def test_the_encoder_makes_the_mean_colours_that_training_draws() -> None:
     assert (encoded - latents(clips, 5, HEIGHT, WIDTH)).abs().mean() < 0.02
 
 
-def test_no_caption_of_training_tells_what_is_held_out() -> None:
+def test_held_out_scenes_are_those_that_training_leaves_out() -> None:
     assert not is_held_out(trained_scenes(500, rng())).any()
     assert is_held_out(held_out_scenes(100, rng())).all()
+
+
+@pytest.mark.parametrize(
+    ("stage", "draw"),
+    [(train_vae, train_vae.draw_clips), (train_transformer, lambda step: draw_batch(step, codebook()))],
+)
+def test_no_stage_draws_what_is_held_out(
+    stage: ModuleType, draw: Callable[[int], object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Scenes] = []
+
+    def record(scenes: Scenes, *rest: Any) -> Clips:
+        drawn.append(scenes)
+        return clips_of(scenes, *rest)
+
+    monkeypatch.setattr(stage, "clips_of", record)
+    for step in range(40):
+        draw(step)
+
+    assert sum(len(scenes.colour) for scenes in drawn) > 500
+    assert not any(is_held_out(scenes).any() for scenes in drawn)
+
+
+def test_no_caption_of_training_tells_what_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    painted: list[torch.Tensor] = []
+    monkeypatch.setattr(train_transformer, "encode", lambda told, book: painted.append(told) or encode(told, book))
+    for step in range(20):
+        draw_batch(step, codebook())
+    read = [draw_captions(step, 96)[1] for step in range(20)]
+
+    for meaning in (torch.cat(painted), torch.cat(read)):
+        # Whatever is held out is held out in every size.
+        whole = meaning[((meaning >= 0) & (meaning < NOTHING))[:, :4].all(1)]
+        assert len(whole) > 500
+        assert not is_held_out(Scenes(*whole.unbind(1))).any()
+
+
+def test_the_examination_asks_more_than_a_hundred_different_held_out_captions_in_each_language() -> None:
+    for language in LANGUAGES:
+        asked = questions(language, 104)
+        assert len({question.caption for question in asked}) > 100
+        assert all(is_held_out(question.scene) for question in asked)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -179,7 +226,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
 ) -> None:
     monkeypatch.setattr("tiny_model.loop.SAVE_SECONDS", 0)
 
-    def run(file: Path, stop_at: int | None = None) -> nn.Linear:
+    def run(file: Path, stop_at: int | None = None, steps: int = 20) -> nn.Linear:
         torch.manual_seed(1)
         layer = nn.Linear(6, 6)
         optimizers = [Muon([layer.weight], lr=1e-2), torch.optim.AdamW([layer.bias], lr=1e-2)]
@@ -189,7 +236,7 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
                 raise Stopped
             return (layer(torch.randn(8, 6, generator=rng(step))) ** 2).mean()
 
-        train(layer, optimizers, loss, Schedule(20, fall_from=5, warmup=3), file)
+        train(layer, optimizers, loss, Schedule(steps, fall_from=5, warmup=3), file)
         return layer
 
     whole = run(tmp_path / "whole.pt")
@@ -199,6 +246,8 @@ def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(
 
     assert torch.equal(whole.weight, resumed.weight)
     assert load_average(nn.Linear(6, 6), list(nn.Linear(6, 6).parameters()), tmp_path / "whole.pt") == 20
+    with pytest.raises(ValueError, match="another training"):
+        run(tmp_path / "whole.pt", steps=25)
 
 
 def test_a_fresh_adapter_changes_nothing_and_a_trained_one_does() -> None:
