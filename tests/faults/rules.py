@@ -255,15 +255,6 @@ class JobMachine(JobWalk):
         assert self.finish_as(Claim(job_id, self.model.jobs[job_id].token), "succeeded") is False
         self.events["run too long"] += 1
 
-    def _past_deadline(self, job_id: str) -> None:
-        job = self.model.jobs[job_id]
-        for _ in range(10):
-            self.pass_time(LEASE_MS // 5)
-            if job.state == "running":
-                self.hold_as(Claim(job_id, job.token), "beat")
-            self.reap()
-        assert job.state == "failed"
-
     @precondition(lambda self: self.has_room or self.model.in_state("running"))
     @rule(data=st.data())
     def held_back(self, data: st.DataObject) -> None:

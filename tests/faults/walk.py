@@ -188,3 +188,12 @@ class JobWalk(RuleBasedStateMachine):
             for other in [c for c in self.claims if c.job_id != claim.job_id and self.model.hold(*c) != "lost"]:
                 self.hold_as(other, "beat")
             self.reap()
+
+    def _past_deadline(self, job_id: str) -> None:
+        job = self.model.jobs[job_id]
+        for _ in range(10):
+            self.pass_time(LEASE_MS // 5)
+            if job.state == "running":
+                self.hold_as(Claim(job_id, job.token), "beat")
+            self.reap()
+        assert job.state == "failed"
